@@ -1,0 +1,1 @@
+"""Zoo: a functional model zoo for JAX."""

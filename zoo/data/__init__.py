@@ -1,0 +1,1 @@
+"""Sources and transforms: random access, addressed by step."""

@@ -1,0 +1,1 @@
+"""Looking into models: summary and features."""

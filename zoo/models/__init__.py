@@ -1,0 +1,1 @@
+"""One file per architecture: Config, SIZES, modules top-down, tensor-parallel table."""

@@ -1,0 +1,1 @@
+"""Leaves any model may use; each cites the formula it implements."""

@@ -1,0 +1,1 @@
+"""Meshes, sharding rules, compilation by jit and pmap, start of several processes."""

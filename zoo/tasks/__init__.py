@@ -1,0 +1,1 @@
+"""One file per task: batch contract, loss, metrics, decoding of predictions."""
