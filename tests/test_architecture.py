@@ -1,0 +1,235 @@
+"""The house keeps its shape: who imports whom, how long files are, what the package never does."""
+
+import ast
+import importlib
+import importlib.metadata
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+import zoo.models
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = sorted((ROOT / "zoo").rglob("*.py"))
+
+# What each part of the package may import of the package, the first matching line counts.
+# zoo.errors is free for all; zoo.cli and train.py are in no list: nothing imports them.
+# The named axis is the one word that models and the parallel code share.
+AXIS = "zoo.nn.axis"
+BELOW_THE_LOOP = (
+    "zoo.nn",
+    "zoo.models",
+    "zoo.weights",
+    "zoo.tasks",
+    "zoo.data",
+    "zoo.parallel",
+    "zoo.training",
+    "zoo.config",
+)
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "zoo.errors": (),
+    "zoo.nn": ("zoo.nn",),
+    "zoo.models": ("zoo.nn", "zoo.models"),
+    "zoo.weights": ("zoo.nn", "zoo.models", "zoo.weights"),
+    "zoo.tasks": ("zoo.tasks", AXIS),
+    "zoo.data": ("zoo.data",),
+    "zoo.parallel": ("zoo.parallel", AXIS),
+    "zoo.training.loop": (*BELOW_THE_LOOP, "zoo.inspect"),
+    "zoo.training": ("zoo.training", "zoo.parallel", "zoo.tasks", AXIS),
+    "zoo.config": BELOW_THE_LOOP,
+    "zoo.inspect": (*BELOW_THE_LOOP, "zoo.inspect"),
+    "zoo.inference": (*BELOW_THE_LOOP, "zoo.inference"),
+    "zoo.cli": (*BELOW_THE_LOOP, "zoo.inspect", "zoo.inference"),
+}
+# The one module that executes Python from a path: the file the user named by --config.
+EXECUTES_USER_FILES = "zoo.config"
+
+
+def module_name(path: Path) -> str:
+    """``zoo/nn/__init__.py`` is ``zoo.nn``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full dotted name of everything that a file imports, anywhere in it."""
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+
+
+def within(name: str, parent: str) -> bool:
+    """Whether a dotted name is a parent or lies below it."""
+    return name == parent or name.startswith(parent + ".")
+
+
+def show(path: Path, line: int, what: str) -> str:
+    return f"{path.relative_to(ROOT)}:{line} {what}"
+
+
+def test_imports_flow_one_way() -> None:
+    wrong = []
+    for path in PACKAGE:
+        name = module_name(path)
+        if name == "zoo":  # re-exports all verbs, lazily
+            continue
+        allowed = next((MAY_IMPORT[part] for part in MAY_IMPORT if within(name, part)), None)
+        assert allowed is not None, f"{name} has no line in MAY_IMPORT"
+        for line, target in imports(path):
+            if within(target, "zoo") and not any(
+                within(target, part) for part in (*allowed, "zoo.errors")
+            ):
+                wrong.append(show(path, line, f"imports {target}"))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_imports_the_commands() -> None:
+    files = [*PACKAGE, *(ROOT / "configs").glob("*.py"), *(ROOT / "bench").rglob("*.py")]
+    wrong = [
+        show(path, line, f"imports {target}")
+        for path in files
+        if module_name(path) != "zoo.cli"
+        for line, target in imports(path)
+        if within(target, "zoo.cli") or within(target, "train")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_models_do_not_import_each_other() -> None:
+    models = ROOT / "zoo" / "models"
+    wrong = [
+        show(path, line, f"imports {target}")
+        for path in sorted(models.glob("*.py"))
+        if path.stem not in ("__init__", "registry")
+        for line, target in imports(path)
+        if within(target, "zoo.models")
+        and not within(target, "zoo.models.registry")
+        and not within(target, module_name(path))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_importing_zoo_is_cheap() -> None:
+    heavy = "orbax grain tokenizers matplotlib sklearn pyarrow PIL tensorboardX sacrebleu"
+    code = f"import sys, zoo; print(*sorted(set('{heavy}'.split()) & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == []
+
+
+def test_third_party_imports_are_core_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    def canonical(requirement: str) -> str:
+        name = re.match(r"[\w.-]+", requirement)
+        assert name is not None
+        return re.sub(r"[-_.]+", "-", name[0]).lower()
+
+    declared = {canonical(requirement) for requirement in project["dependencies"]}
+    distributions = importlib.metadata.packages_distributions()
+    wrong = []
+    for path in [*PACKAGE, ROOT / "train.py"]:
+        for line, target in imports(path):
+            top = target.partition(".")[0]
+            if top in sys.stdlib_module_names or top in ("zoo", ""):
+                continue
+            if not declared & {canonical(name) for name in distributions.get(top, [top])}:
+                wrong.append(show(path, line, f"imports {top}, no core dependency"))
+    assert not wrong, "what an extra brings is imported by zoo.errors.require\n" + "\n".join(wrong)
+
+
+def test_files_stay_small() -> None:
+    wrong = []
+    for path in [*PACKAGE, *(ROOT / "bench").rglob("*.py"), ROOT / "train.py"]:
+        limit = 320 if path.parent.name == "models" else 350
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        if lines > limit:
+            wrong.append(f"{path.relative_to(ROOT)}: {lines} lines, limit {limit}: split the idea")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_file_is_named_after_an_idea() -> None:
+    vague = {"utils", "util", "helpers", "helper", "misc", "common"}
+    files = [path for part in ("zoo", "bench", "tests") for path in (ROOT / part).rglob("*.py")]
+    assert [path for path in files if path.stem in vague] == []
+
+
+def test_no_code_hides_in_data() -> None:
+    forbidden = ("pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib")
+    loaders = ("runpy", "importlib.util.spec_from_file_location")
+    wrong = []
+    for path in [*PACKAGE, ROOT / "train.py"]:
+        for line, target in imports(path):
+            if any(within(target, module) for module in forbidden):
+                wrong.append(show(path, line, f"imports {target}"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            if called in ("eval", "exec", "builtins.eval", "builtins.exec"):
+                wrong.append(show(path, node.lineno, f"calls {called}"))
+            if any(keyword.arg == "allow_pickle" for keyword in node.keywords) and not all(
+                isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+                for keyword in node.keywords
+                if keyword.arg == "allow_pickle"
+            ):
+                wrong.append(show(path, node.lineno, "allows pickle"))
+            executes = any(within(called, loader) for loader in loaders)
+            if executes and module_name(path) != EXECUTES_USER_FILES:
+                wrong.append(show(path, node.lineno, f"calls {called}"))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_paths_of_one_machine() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    pattern = re.compile(r"(?<![\w.~-])/(?:home|Users|root|work|mnt)/\w|\b[A-Z]:\\Users\\")
+    wrong = []
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if not path.is_file():  # deleted, the deletion not yet committed
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:  # pictures and arrays
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
+            if pattern.search(line):
+                wrong.append(show(path, number, line.strip()[:100]))
+    assert not wrong, "\n".join(wrong)
+
+
+def sizes() -> list[tuple[str, object]]:
+    """Every published size of every model file: (name, Size)."""
+    found = []
+    for entry in pkgutil.iter_modules(zoo.models.__path__):
+        module = importlib.import_module(f"zoo.models.{entry.name}")
+        if entry.name != "registry":
+            found += sorted(getattr(module, "SIZES", {}).items())
+    return found
+
+
+@pytest.mark.parametrize("name,size", [pytest.param(n, s, id=n) for n, s in sizes()])
+def test_every_parameter_is_named_by_hand(name: str, size) -> None:
+    model = size.config.build(task=size.task)
+    variables = jax.eval_shape(model.init, jax.random.key(0), *size.config.inputs().values())
+    automatic = [
+        jax.tree_util.keystr(path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(variables)
+        if any(re.fullmatch(r"[A-Z]\w*_\d+", str(key.key)) for key in path)
+    ]
+    assert not automatic, f"{name}: give these modules a name=\n" + "\n".join(automatic)
