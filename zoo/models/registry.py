@@ -148,6 +148,19 @@ def replace(config: Any, **changes: Any) -> Any:
     return dataclasses.replace(config, **changes)
 
 
+def check_task(task: str | None, tasks: tuple[str, ...]) -> str:
+    """The task a model is built for: ``task`` itself, the first of ``tasks`` for None.
+
+    Raises:
+        InputError: the model has no head for it; the message lists those it has.
+    """
+    if task is None:
+        return tasks[0]
+    if task not in tasks:
+        raise InputError(f"no head for task {task!r}; this model has: {', '.join(tasks)}")
+    return task
+
+
 def init(model: nn.Module, key: jax.Array, *inputs: Any) -> dict[str, Any]:
     """Fresh variables of a model, made by one compiled program.
 

@@ -1,0 +1,105 @@
+"""Pooling of images ``[B, H, W, C]``.
+
+Windows are taken apart into slices that are combined elementwise: on CPU that is several times
+faster, forward and backward, than XLA's window reduction.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def max_pool(
+    x: Float[Array, "B H W C"], window: int, strides: int | None = None, padding: int = 0
+) -> Float[Array, "B h w C"]:
+    """Largest value of every ``window`` x ``window`` square.
+
+    The gradient goes to the first of equal values in row-major order, as in PyTorch.
+
+    Args:
+        x: images; floating point.
+        window: side of the square.
+        strides: step from one square to the next; None is ``window``.
+        padding: rows and columns of minus infinity on every side.
+    """
+    return _windows(x, window, strides or window, padding, -jnp.inf, _larger)
+
+
+def avg_pool(
+    x: Float[Array, "B H W C"], window: int, strides: int | None = None, padding: int = 0
+) -> Float[Array, "B h w C"]:
+    """Mean of every ``window`` x ``window`` square; arguments as for ``max_pool``, but padded
+    with zeros, which count."""
+    return _windows(x, window, strides or window, padding, 0.0, jnp.add) * (1.0 / window**2)
+
+
+def adaptive_avg_pool(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B size size C"]:
+    """Means over a grid of ``size`` x ``size`` cells that covers images of any size.
+
+    Cell ``i`` spans from ``floor(i * H / size)`` up to ``ceil((i + 1) * H / size)``, so that cells
+    overlap where ``H`` is no multiple of ``size`` and repeat pixels where it is smaller: PyTorch's
+    ``AdaptiveAvgPool2d``.
+    """
+    for dimension in (2, 1):
+        length = x.shape[dimension]
+        if length == size:
+            continue
+        cells = [
+            jax.lax.slice_in_dim(x, i * length // size, -(-(i + 1) * length // size), axis=dimension)
+            for i in range(size)
+        ]
+        means = [jnp.mean(cell, axis=dimension, keepdims=True) for cell in cells]
+        x = jnp.concatenate(means, axis=dimension)
+    return x
+
+
+def output_size(size: int, window: int, strides: int, padding: int) -> int:
+    """Length of a dimension after a window slid over it; below 1 where the window does not fit."""
+    return (size + 2 * padding - window) // strides + 1
+
+
+def _windows(
+    x: Array,
+    window: int,
+    strides: int,
+    padding: int,
+    fill: float,
+    combine: Callable[[Array, Array], Array],
+) -> Array:
+    """Folds every window with ``combine``, in an order that meets its values row by row."""
+    if padding:
+        edge = (padding, padding)
+        x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)), constant_values=fill)
+    if strides == window:
+        # Windows that do not overlap: a reshape gives each place within them an index of its own.
+        batch, height, width, channels = x.shape
+        h, w = height // window, width // window
+        x = x[:, : h * window, : w * window].reshape(batch, h, window, w, window, channels)
+        parts = [x[:, :, i, :, j] for i in range(window) for j in range(window)]
+        return functools.reduce(combine, parts)
+    # Overlapping ones: along the width and then along the height, 2 * window steps in all.
+    for dimension in (2, 1):
+        count = output_size(x.shape[dimension], window, strides, 0)
+        last = (count - 1) * strides + 1
+        folded = jax.lax.slice_in_dim(x, 0, last, strides, axis=dimension)
+        for i in range(1, window):
+            part = jax.lax.slice_in_dim(x, i, i + last, strides, axis=dimension)
+            folded = combine(folded, part)
+        x = folded
+    return x
+
+
+@jax.custom_jvp
+def _larger(a: Array, b: Array) -> Array:
+    """The larger of each pair, NaN if either is; the derivative is that of ``a`` where equal
+    (``jnp.maximum`` would halve it)."""
+    return jnp.maximum(a, b)
+
+
+@_larger.defjvp
+def _larger_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    a, b = primals
+    return jnp.maximum(a, b), jnp.where(b > a, tangents[1], tangents[0])
