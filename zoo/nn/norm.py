@@ -1,5 +1,6 @@
 """Layer normalisation and batch normalisation. Statistics are taken in at least float32."""
 
+import functools
 import math
 
 import flax.linen as nn
@@ -65,17 +66,52 @@ class BatchNorm(nn.Module):
             y = (wide - running_mean.value) * factor + bias
             return y.astype(self.dtype or x.dtype)
 
-        over = tuple(range(x.ndim - 1))
-        count = math.prod(x.shape[:-1]) * axis.size()
-        mean = axis.total(jnp.sum(wide, axis=over)) / count
-        centred = wide - mean
-        var = axis.total(jnp.sum(jnp.square(centred), axis=over)) / count
+        y, mean, var = _standardise(wide, scale, bias, self.epsilon)
         if not self.is_initializing():
+            count = _count(x)
             m, unbiased = self.momentum, var * (count / max(count - 1, 1))
             running_mean.value = (m * running_mean.value + (1 - m) * mean).astype(kept)
             running_var.value = (m * running_var.value + (1 - m) * unbiased).astype(kept)
-        y = centred * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
         return y.astype(self.dtype or x.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _standardise(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array, Array]:
+    """Batch norm of ``x`` ``[..., C]``, with its mean ``[C]`` and biased variance ``[C]``, which
+    pass on no gradient.
+
+    The gradient is written out because ``jit`` and ``pmap`` must agree bit for bit. Derived by JAX,
+    it would scale each device's sums before they are added under ``pmap`` and their total under
+    ``jit``; here both add the same sums (equations of section 3 of the paper).
+    """
+    return _standardise_forward(x, scale, bias, epsilon)[0]
+
+
+def _standardise_forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple:
+    over, count = tuple(range(x.ndim - 1)), _count(x)
+    mean = axis.total(jnp.sum(x, axis=over)) / count
+    centred = x - mean
+    var = axis.total(jnp.sum(jnp.square(centred), axis=over)) / count
+    inverse = jax.lax.rsqrt(var + epsilon)
+    return (centred * (inverse * scale) + bias, mean, var), (x, scale, mean, inverse)
+
+
+def _standardise_backward(epsilon: float, saved: tuple, gradients: tuple) -> tuple:
+    x, scale, mean, inverse = saved
+    dy, over, count = gradients[0], tuple(range(x.ndim - 1)), _count(x)
+    normal = (x - mean) * inverse
+    dbias, dscale = jnp.sum(dy, axis=over), jnp.sum(dy * normal, axis=over)
+    mean_dy, mean_dy_normal = axis.total(dbias) / count, axis.total(dscale) / count
+    dx = (dy - mean_dy - normal * mean_dy_normal) * (inverse * scale)
+    return dx, dscale, dbias
+
+
+_standardise.defvjp(_standardise_forward, _standardise_backward)
+
+
+def _count(x: Array) -> int:
+    """Values per channel in the global batch."""
+    return math.prod(x.shape[:-1]) * axis.size()
 
 
 def _affine(module: nn.Module, features: int) -> tuple[Array, Array]:
