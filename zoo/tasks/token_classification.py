@@ -1,0 +1,116 @@
+"""Sequence labelling: one of C classes for every position of a sequence.
+
+Batch: a primary input whose second axis is time, `label` int32 `[B, T]`, -100 where a position has
+none. Outputs: logits `[B, T, C]`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from zoo.tasks.batch import (
+    IGNORED,
+    PRIMARY,
+    Apply,
+    Batch,
+    expect_width,
+    position_weights,
+    run,
+)
+from zoo.tasks.bind import (
+    ClassWeights,
+    bound,
+    check_options,
+    classes_of,
+    fact,
+    resolve_class_weights,
+)
+from zoo.tasks.check import check_classes, check_inputs, check_label
+from zoo.tasks.losses import softmax, softmax_cross_entropy
+from zoo.tasks.metrics import (
+    MATRIX_LIMIT,
+    Metric,
+    class_scores,
+    confusion_matrix,
+    mean,
+    sequence_accuracy,
+)
+
+
+@dataclass(frozen=True)
+class TokenClassification:
+    """Trains class logits of every position by softmax cross-entropy, averaged over positions."""
+
+    names: ClassVar[tuple[str, ...]] = ("token-classification",)
+    best: ClassVar[tuple[str, str]] = ("accuracy", "max")
+
+    label_smoothing: float = 0.0
+    """Share of every target that is spread evenly over all classes."""
+    class_weights: ClassWeights = None
+    """A weight per class, or "balanced": inverse to its share in training."""
+    z_loss: float = 0.0
+    """Factor of the squared log-normaliser that keeps logits from drifting; PaLM uses 1e-4."""
+
+    num_classes: int | None = field(default=None, init=False)
+    """Number of classes, bound from the data."""
+    weights: tuple[float, ...] | None = field(default=None, init=False)
+    """Class weights in numbers, bound from the data."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    def bind(self, info: Any) -> "TokenClassification":
+        """This task with the classes of the data; InputError when the labels are no classes."""
+        count = classes_of(self, info)
+        weights = resolve_class_weights(self.class_weights, count, info)
+        return bound(self, num_classes=count, weights=weights)
+
+    def check(self, batch: Batch, info: Any, rows: Sequence[str]) -> None:
+        """Host check of one batch; InputError names the record."""
+        check_inputs(batch, info, rows)
+        primary = next(name for name in PRIMARY if name in batch)
+        label = check_label(batch, rows, np.int32, (2,), "int32 [B, T] of class indices", primary)
+        check_classes(label, int(info.num_classes), rows, ignored=True)
+
+    def objective(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
+        """(sum of the cross-entropies over the labelled positions, sum of their weights)."""
+        classes = fact("num_classes", self.num_classes)
+        expect_width(outputs, 3, classes, "logits [B, T, C]", f"set its num_classes={classes}")
+        return softmax_cross_entropy(
+            outputs, batch["label"], position_weights(batch),
+            label_smoothing=self.label_smoothing, class_weights=self.weights, z_loss=self.z_loss,
+        )
+
+    def loss(
+        self, apply: Apply, variables: Any, batch: Batch, rngs: Any = None, train: bool = False
+    ) -> tuple[Any, Any, dict[str, Any]]:
+        """(loss sum, weight sum, {"outputs", "updates"}); see `zoo.tasks.batch.run`."""
+        return run(self.objective, apply, variables, batch, rngs, train)
+
+    def metrics(self) -> dict[str, Metric]:
+        """`loss`; over the labelled positions `accuracy`, precision, recall and F1 (macro, micro,
+        weighted, per class) and, for up to `MATRIX_LIMIT` classes, `confusion_matrix`;
+        `sequence_accuracy` (every position of a sequence right)."""
+        classes = fact("num_classes", self.num_classes)
+        metrics = {
+            "loss": mean("loss", self.objective),
+            "scores": class_scores(classes, self._decide),
+            "sequence_accuracy": sequence_accuracy(self._decide),
+        }
+        if classes <= MATRIX_LIMIT:
+            metrics["confusion_matrix"] = confusion_matrix(classes, self._decide)
+        return metrics
+
+    def predict(self, outputs: Any, batch: Batch | None = None) -> dict[str, Any]:
+        """`label` int32 `[B, T]`, -100 at the padding that `attention_mask` of the batch names,
+        and `probabilities` `[B, T, C]`."""
+        label = jnp.argmax(outputs, -1).astype(jnp.int32)
+        if batch is not None and "attention_mask" in batch:
+            label = jnp.where(jnp.asarray(batch["attention_mask"]) != 0, label, IGNORED)
+        return {"label": label, "probabilities": softmax(outputs)}
+
+    def _decide(self, outputs: Any, batch: Batch) -> tuple[Any, Any, Any]:
+        return jnp.argmax(outputs, -1), batch["label"], position_weights(batch)
