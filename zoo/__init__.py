@@ -1,1 +1,34 @@
-"""Zoo: a functional model zoo for JAX."""
+"""Zoo: a functional model zoo for JAX.
+
+The verbs are imported when first used, so that ``import zoo`` itself imports nothing heavy.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_VERBS = {
+    "list_models": "zoo.models.registry",
+    "create_model": "zoo.models.registry",
+    "init": "zoo.models.registry",
+    "summary": "zoo.inspect.summary",
+    "features": "zoo.inspect.features",
+}
+
+__all__ = ["__version__", "create_model", "features", "init", "list_models", "summary"]
+
+if TYPE_CHECKING:
+    from zoo.inspect.features import features
+    from zoo.inspect.summary import summary
+    from zoo.models.registry import create_model, init, list_models
+
+
+def __getattr__(name: str) -> Any:
+    if name in _VERBS:
+        return getattr(importlib.import_module(_VERBS[name]), name)
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_VERBS})
