@@ -1,1 +1,38 @@
 """Sources and transforms: random access, addressed by step."""
+
+from zoo.data.augment import Augment
+from zoo.data.binaries import Cifar10, MnistIdx
+from zoo.data.dates import Dates
+from zoo.data.embedded import BreastCancer, Diabetes, Digits, Wine
+from zoo.data.files import TextFiles
+from zoo.data.images import ImageFolder
+from zoo.data.info import Arrays, Batch, Data, Info, Split
+from zoo.data.npz import Npz
+from zoo.data.stdlib import StdlibLines, StdlibText
+from zoo.data.stream import Stream, evaluation_batches, load
+from zoo.data.tables import Csv, Jsonl, Parquet
+
+REGISTRY: dict[str, type] = {
+    "digits": Digits,
+    "breast-cancer": BreastCancer,
+    "wine": Wine,
+    "diabetes": Diabetes,
+    "stdlib-text": StdlibText,
+    "stdlib-lines": StdlibLines,
+    "dates": Dates,
+    "image-folder": ImageFolder,
+    "csv": Csv,
+    "parquet": Parquet,
+    "jsonl": Jsonl,
+    "npz": Npz,
+    "mnist-idx": MnistIdx,
+    "cifar10": Cifar10,
+    "text-files": TextFiles,
+}
+"""Sources by the name that a run's config.json gives them."""
+
+__all__ = [
+    "REGISTRY", "Arrays", "Augment", "Batch", "BreastCancer", "Cifar10", "Csv", "Data", "Dates",
+    "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "MnistIdx", "Npz", "Parquet", "Split",
+    "StdlibLines", "StdlibText", "Stream", "TextFiles", "Wine", "evaluation_batches", "load",
+]  # fmt: skip
