@@ -1,0 +1,214 @@
+"""The `zoo` command."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from zoo.launch import configure, guarded, prepare, train_command
+
+USAGE = """usage: zoo COMMAND ...
+
+  train      train a model; the same as train.py (zoo train --help)
+  models     list the models
+  summary    parameters, FLOPs and activation memory of a model
+  evaluate   metrics of a trained run on one of its splits
+  predict    predictions of a trained run for files or text
+
+zoo COMMAND --help tells the options of each.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    name, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if name in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if name == "--version":
+        import zoo
+
+        print(f"zoo-jax {zoo.__version__}")
+        return 0
+    if name == "train":
+        return train_command(rest, "zoo train")
+    if name not in COMMANDS:
+        wrong = f"no command {name!r}\n\n" if name else ""
+        print(f"{wrong}{USAGE}", end="", file=sys.stderr)
+        return 2
+    return guarded(lambda: _run(name, rest))
+
+
+def _run(name: str, argv: list[str]) -> int:
+    import tyro
+
+    prepare(argv)
+    options, command = COMMANDS[name]
+    return command(tyro.cli(options, args=argv, prog=f"zoo {name}"))
+
+
+@dataclass(frozen=True)
+class Models:
+    """Lists the models by name, with their parameters and source."""
+
+    pattern: Positional[str] = "*"
+    """Names to list; * and ? are wildcards."""
+    task: str = ""
+    """Only models with a head for this task, such as image-classification."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Shows a model's modules: parameters, floating-point operations, activation memory."""
+
+    name: Positional[str]
+    """A model's name, as `zoo models` lists it."""
+    task: str = ""
+    """Which head; empty is the model's own."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Computes the metrics of a trained run on one of its splits; prints them as JSON."""
+
+    run: Positional[Path]
+    """The run folder."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Which examples."""
+    checkpoint: str = "last"
+    """last, best (by the validation score) or a step."""
+    batch_size: int = 0
+    """Examples in a batch; 0 is the run's own."""
+    devices: int = 0
+    """Devices to use, simulated on CPU where there are fewer; 0 uses all there are."""
+    parallel: Literal["jit", "pmap"] = "jit"
+    """How several devices are used."""
+    config: str = ""
+    """The run's config file, needed when it uses classes of its own."""
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Prints what a trained run predicts for images, tables, text files or text."""
+
+    run: Positional[Path]
+    """The run folder."""
+    inputs: Positional[tuple[str, ...]]
+    """Files, folders or, for models of text, the text itself."""
+    checkpoint: str = "last"
+    """last, best (by the validation score) or a step."""
+    format: Literal["table", "jsonl"] = "table"
+    """A table, or one JSON object a line with all probabilities."""
+    batch_size: int = 64
+    """Examples in a batch."""
+    config: str = ""
+    """The run's config file, needed when it uses classes of its own."""
+
+
+def models_command(options: Models) -> int:
+    """`zoo models`."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from zoo.errors import InputError
+    from zoo.models import registry
+
+    names = registry.list_models(options.pattern, options.task or None)
+    if not names:
+        raise InputError(f"no model is named {options.pattern!r}; zoo models lists all")
+    table = Table("model", "parameters", "tasks", "source")
+    for name in names:
+        size = registry.find(name)
+        tasks = registry.module_of(size.config).TASKS
+        count = f"{size.params:,}" if size.params else ""
+        table.add_row(name, count, ", ".join([size.task] if size.task else tasks), size.source)
+    Console().print(table)
+    return 0
+
+
+def summary_command(options: Summary) -> int:
+    """`zoo summary`."""
+    import zoo
+
+    print(zoo.summary(zoo.create_model(options.name, task=options.task or None)))
+    return 0
+
+
+def evaluate_command(options: Evaluate) -> int:
+    """`zoo evaluate`."""
+    import dataclasses
+
+    from zoo import runs
+    from zoo.errors import InputError
+
+    configure(options.devices, True)
+    from zoo.training import loop
+    from zoo.training.evaluator import Evaluator
+
+    opened = runs.open_run(options.run, options.checkpoint, _module(options.config), _warn)
+    data = opened.run.data.open()
+    if not data.info.counts.get(options.split):
+        raise InputError(f"the data have no {options.split} split; they have {data.info.counts}")
+    if data.info.fingerprint != opened.info.fingerprint:
+        _warn("the data have changed since the run was trained")
+    run = dataclasses.replace(
+        opened.run, devices=options.devices, parallel=options.parallel,
+        eval_batch_size=options.batch_size or opened.run.eval_batch_size,
+        mesh=type(opened.run.mesh)(),
+    )  # fmt: skip
+    parallel = loop.parallelism(run)
+    evaluator = Evaluator(
+        opened.module, opened.task, parallel,
+        *runs.text_generator(opened.module, opened.task, run.data, opened.info),
+    )  # fmt: skip
+    variables = parallel.place_state(opened.variables)
+    split = data.splits[options.split]
+    metrics = loop.evaluate(evaluator, variables, split, run, opened.info)
+    result = {"run": str(options.run), "step": opened.step, "split": options.split}
+    print(json.dumps(result | {"metrics": metrics}, indent=1))
+    return 0
+
+
+def predict_command(options: Predict) -> int:
+    """`zoo predict`."""
+    from zoo import runs
+
+    configure(0, True)
+    from zoo.inference import prediction
+
+    opened = runs.open_run(options.run, options.checkpoint, _module(options.config), _warn)
+    rows = prediction.predict(opened, list(options.inputs), options.batch_size)
+    if options.format == "jsonl":
+        for row in rows:
+            print(json.dumps(row))
+        return 0
+    from rich.console import Console
+
+    Console().print(prediction.as_table(rows))
+    return 0
+
+
+def _module(config: str) -> Any:
+    from zoo.config import find_config, load
+
+    return load(find_config(config))[0] if config else None
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+COMMANDS = {
+    "models": (Models, models_command),
+    "summary": (Summary, summary_command),
+    "evaluate": (Evaluate, evaluate_command),
+    "predict": (Predict, predict_command),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

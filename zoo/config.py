@@ -1,0 +1,388 @@
+"""A run as one value: `Run` and its parts, read from a config file and the command line.
+
+A config file is Python with one value, `config = Run(...)`. The command line overrides leaves.
+A run folder holds the same value as JSON, where models, tasks and sources bear registered names:
+nothing is ever imported from a run folder.
+"""
+
+import dataclasses
+import difflib
+import importlib.util
+import inspect
+import json
+import re
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, get_type_hints
+
+from zoo import data, tasks
+from zoo.data import Augment
+from zoo.errors import InputError
+from zoo.models import registry
+from zoo.parallel.mesh import MeshShape
+from zoo.training.optimizers import Optimizer, Schedule
+
+__all__ = ["Augment", "MeshShape", "Optimizer", "Run", "Schedule", "load", "parse"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: the experiment, then how it is executed."""
+
+    model: Any
+    """The architecture: a Config of zoo.models, or your own dataclass with build and inputs."""
+    task: Any
+    """What is learnt: a task of zoo.tasks, or your own."""
+    data: Any
+    """Where the examples come from: a source of zoo.data, or your own."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """What turns gradients into updates."""
+    augment: Augment = field(default_factory=Augment)
+    """Random changes to training images, drawn anew at every step."""
+    steps: int = 1000
+    """Batches to train on."""
+    batch_size: int = 64
+    """Examples in a batch, over all devices."""
+    seed: int = 0
+    """Decides the initial parameters, the order of the data and every random draw."""
+    balance: bool = False
+    """Draw every class equally often, for skewed classes."""
+    accumulate: int = 1
+    """Microbatches a batch is cut into to save memory; the gradient is that of the whole batch."""
+    average: float = 0.0
+    """Decay of the moving average of the parameters that evaluation then uses; 0 keeps none."""
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    """Type of the computation."""
+    param_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Type of the parameters."""
+    eval_every: int = 0
+    """Steps between evaluations on the validation split; 0 makes ten of the run."""
+    early_stopping: int = 0
+    """Stop after this many evaluations without a better validation score; 0 never does."""
+    best_metric: str = ""
+    """Validation metric that picks the best checkpoint, such as accuracy; empty is the task's."""
+    best_mode: Literal["", "max", "min"] = ""
+    """Whether larger or smaller is better; needed only with a best_metric of your own."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """When the loss or gradient is NaN or infinite: stop the run, or skip that update."""
+    steps_per_dispatch: int = 0
+    """Steps run by one call into the device; 0 decides by the size of the step."""
+    init_from: str = ""
+    """Run folder whose parameters this run starts from; layers of another shape start anew."""
+
+    workdir: str = ""
+    """Run folder; empty is runs/ and the name of the config."""
+    parallel: Literal["jit", "pmap"] = "jit"
+    """How several devices are used: jit over a mesh, or pmap over copies."""
+    mesh: MeshShape = field(default_factory=MeshShape)
+    """Devices along each axis of the mesh."""
+    devices: int = 0
+    """Devices to use, simulated on CPU where there are fewer; 0 uses all there are."""
+    stop_after: str = ""
+    """Save and stop after this time, such as 170m or 2h; empty never does."""
+    log_every: int = 0
+    """Steps between lines of metrics.jsonl; 0 makes a hundred of the run."""
+    save_every: int = 0
+    """Steps between checkpoints; 0 saves at every evaluation."""
+    keep: int = 2
+    """Newest checkpoints kept, beside the best one."""
+    eval_batch_size: int = 0
+    """Examples in an evaluation batch; 0 is the batch size."""
+    tensorboard: bool = True
+    """Write TensorBoard event files."""
+    compile_cache: bool = True
+    """Keep compiled programs on disk between runs."""
+    allocator: bool = True
+    """On CPU under glibc, keep freed memory instead of giving it back (fewer page faults)."""
+    loader_threads: int = 2
+    """Threads that prepare batches ahead."""
+
+
+EXECUTION = {
+    "workdir", "parallel", "mesh", "devices", "stop_after", "log_every", "save_every", "keep",
+    "eval_batch_size", "tensorboard", "compile_cache", "allocator", "loader_threads",
+}  # fmt: skip
+"""Fields of `Run` that are free to change at any resume; all others are the experiment."""
+
+
+def parse(argv: list[str], prog: str = "train.py") -> tuple[Run, ModuleType | None]:
+    """Reads `--config FILE_OR_NAME` and the overrides.
+
+    Returns:
+        The checked run, and the config's module when it is a file of the user's own.
+
+    Raises:
+        InputError: the file cannot be read, or a value is wrong.
+        SystemExit: with 0 after --help, with 2 after a message about wrong usage.
+    """
+    import tyro
+
+    name, rest = _config_argument(argv)
+    path = find_config(name)
+    module, default = load(path)
+    if any(argument in ("-h", "--help") for argument in rest):
+        print(f"--config FILE_OR_NAME: the run to start from, now {path.stem}; "
+              f"known: {', '.join(known_configs())}\n")  # fmt: skip
+    run = tyro.cli(
+        Run, args=rest, default=default, prog=prog,
+        description=inspect.getdoc(module) or "", config=(tyro.conf.AvoidSubcommands,),
+    )
+    if not run.workdir:
+        run = dataclasses.replace(run, workdir=f"runs/{path.stem}")
+    check(run)
+    return run, module
+
+
+def _config_argument(argv: list[str]) -> tuple[str, list[str]]:
+    name, rest = "digits_cnn", []
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument == "--config":
+            name = next(arguments, "")
+            if not name:
+                raise InputError("--config needs the path or the name of a config file")
+        elif argument.startswith("--config="):
+            name = argument.partition("=")[2]
+        else:
+            rest.append(argument)
+    return name, rest
+
+
+def config_folder() -> Path:
+    """Where the configs that come with the project are: in the wheel or in the repository."""
+    installed = Path(__file__).parent / "configs"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def known_configs() -> list[str]:
+    """The names that `--config` knows."""
+    return sorted(path.stem for path in config_folder().glob("[!_]*.py"))
+
+
+def find_config(name: str) -> Path:
+    """The file that `--config` means: a path, or the name of a config of the project.
+
+    Raises:
+        InputError: there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = config_folder() / f"{path.stem}.py"
+    if path.suffix in ("", ".py") and known.is_file() and len(path.parts) <= 2:
+        return known
+    near = difflib.get_close_matches(path.stem, known_configs(), 3, 0.4)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise InputError(f"no config file {name}{hint} (known: {', '.join(known_configs())})")
+
+
+def load(path: Path) -> tuple[ModuleType, Run]:
+    """Executes a config file and returns its module and its value `config`.
+
+    Raises:
+        InputError: the file fails, or its `config` is no Run.
+    """
+    spec = importlib.util.spec_from_file_location(f"zoo_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except Exception as error:
+        lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)]
+        line = lines[-1] if lines else getattr(error, "lineno", None) or 1
+        raise InputError(f"{path}:{line}: {type(error).__name__}: {error}") from error
+    value = getattr(module, "config", None)
+    if not isinstance(value, Run):
+        raise InputError(f"{path} must hold one value `config = Run(...)`, found {type(value).__name__}")
+    return module, value
+
+
+POSITIVE = ("batch_size", "accumulate", "keep", "loader_threads")
+NOT_NEGATIVE = (
+    "steps", "seed", "eval_every", "early_stopping", "steps_per_dispatch", "devices", "log_every",
+    "save_every", "eval_batch_size",
+)  # fmt: skip
+
+
+def check(run: Run) -> None:
+    """Checks types and ranges.
+
+    Raises:
+        InputError: naming the field, the value, and what it should be.
+    """
+    _check_types(run, "")
+    for name in POSITIVE + NOT_NEGATIVE:
+        least = 1 if name in POSITIVE else 0
+        if getattr(run, name) < least:
+            raise InputError(f"{name} must be at least {least}, got {getattr(run, name)}")
+    if run.seed >= 2**32:
+        raise InputError(f"seed must be below 2**32, got {run.seed}")
+    if not 0 <= run.average < 1:
+        raise InputError(f"average must be at least 0 and below 1, got {run.average}")
+    if run.batch_size % run.accumulate:
+        raise InputError(f"batch_size {run.batch_size} is not a multiple of accumulate {run.accumulate}")
+    if run.best_metric and not run.best_mode:
+        raise InputError(f"best_metric {run.best_metric} needs --best-mode max or min")
+    seconds(run.stop_after)
+    for name in ("model", "task", "data"):
+        value = getattr(run, name)
+        if not dataclasses.is_dataclass(value) or isinstance(value, type):
+            raise InputError(f"{name} must be a dataclass value, got {value!r}")
+
+
+def _check_types(value: Any, path: str) -> None:
+    import typeguard
+
+    hints = get_type_hints(type(value))
+    for part in dataclasses.fields(value):
+        found = getattr(value, part.name)
+        try:
+            typeguard.check_type(found, hints[part.name])
+        except typeguard.TypeCheckError as error:
+            raise InputError(f"{path}{part.name} = {found!r}: {error}") from None
+        if isinstance(found, float) and found != found:
+            raise InputError(f"{path}{part.name} is not a number")
+        if dataclasses.is_dataclass(found) and not isinstance(found, type):
+            _check_types(found, f"{path}{part.name}.")
+
+
+def seconds(text: str) -> float:
+    """A duration such as 90s, 170m or 2h in seconds; infinite when empty.
+
+    Raises:
+        InputError: it is no duration.
+    """
+    if not text:
+        return float("inf")
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match:
+        raise InputError(f"stop_after {text!r} is no duration; write 90s, 170m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def to_json(run: Run) -> dict[str, Any]:
+    """The run as plain values, with registered names for model, task and data."""
+    values = {}
+    for part in dataclasses.fields(run):
+        value = getattr(run, part.name)
+        kind = _kind_of(part.name, value)
+        values[part.name] = ({"kind": kind} | _plain(value)) if kind else _plain(value)
+    return values
+
+
+def from_json(values: dict[str, Any], module: ModuleType | None = None) -> Run:
+    """The run that `to_json` wrote. A user's own classes are looked up in `module`.
+
+    Raises:
+        InputError: a name or field is unknown, or a class of the user's own is needed.
+    """
+    fields = {part.name: part for part in dataclasses.fields(Run)}
+    if unknown := sorted(set(values) - set(fields)):
+        raise InputError(f"config.json has fields unknown to this version: {', '.join(unknown)}")
+    built = {}
+    for name, value in values.items():
+        if name in ("model", "task", "data"):
+            kind = value.get("kind", "")
+            built[name] = _build(_class_of(name, kind, module), value, name)
+        else:
+            built[name] = _build(get_type_hints(Run)[name], value, name)
+    run = Run(**built)
+    check(run)
+    return run
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The experiment fields in which two resolved configs differ, as `path: old -> new`."""
+    found = []
+
+    def walk(path: str, a: Any, b: Any) -> None:
+        if isinstance(a, dict) and isinstance(b, dict):
+            for key in sorted(set(a) | set(b)):
+                walk(f"{path}.{key}" if path else key, a.get(key), b.get(key))
+        elif a != b:
+            found.append(f"{path}: {json.dumps(a)} -> {json.dumps(b)}")
+
+    walk("", {k: v for k, v in old.items() if k not in EXECUTION},
+         {k: v for k, v in new.items() if k not in EXECUTION})  # fmt: skip
+    return found
+
+
+def _kind_of(name: str, value: Any) -> str:
+    if name not in ("model", "task", "data"):
+        return ""
+    names = [kind for kind, cls in _known(name).items() if cls is type(value)]
+    return names[0] if names else f"user:{type(value).__name__}"
+
+
+def _known(name: str) -> dict[str, type]:
+    if name == "model":
+        return {kind: module.Config for kind, module in registry.families().items()}
+    return {"task": tasks.REGISTRY, "data": data.REGISTRY}[name]
+
+
+def _class_of(name: str, kind: str, module: ModuleType | None) -> type:
+    if kind.startswith("user:"):
+        cls = getattr(module, kind.removeprefix("user:"), None)
+        if not isinstance(cls, type):
+            raise InputError(
+                f"the {name} of this run is {kind.removeprefix('user:')}, a class of its author's "
+                "own; give its file with --config"
+            )
+        return cls
+    if kind not in _known(name):
+        raise InputError(f"config.json names the {name} {kind!r}; known: {', '.join(_known(name))}")
+    return _known(name)[kind]
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            part.name: _nested(getattr(value, part.name))
+            for part in dataclasses.fields(value)
+            if part.init
+        }
+    if isinstance(value, tuple | list):
+        return [_nested(item) for item in value]
+    return value
+
+
+def _nested(value: Any) -> Any:
+    kind = {"type": type(value).__name__} if dataclasses.is_dataclass(value) else {}
+    return kind | _plain(value) if kind else _plain(value)
+
+
+def _build(cls: Any, value: Any, path: str) -> Any:
+    """A value from JSON. A nested dataclass is a class of the module that its parent lives in."""
+    if isinstance(value, list):
+        return tuple(_build(cls, item, path) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if "type" in value:
+        home = sys.modules[cls.__module__] if isinstance(cls, type) else None
+        hinted = cls if isinstance(cls, type) and cls.__name__ == value["type"] else None
+        cls = hinted or getattr(home, value["type"], None)
+    if not dataclasses.is_dataclass(cls) or not isinstance(cls, type):
+        raise InputError(f"config.json: cannot read {path}")
+    names = {part.name for part in dataclasses.fields(cls)}
+    given = {key: item for key, item in value.items() if key not in ("kind", "type")}
+    if unknown := sorted(set(given) - names):
+        raise InputError(f"config.json: {path} has no field {', '.join(unknown)}")
+    hints = get_type_hints(cls)
+    try:
+        return cls(**{
+            key: _build(_dataclass_hint(hints[key]) or cls, item, f"{path}.{key}")
+            for key, item in given.items()
+        })  # fmt: skip
+    except TypeError as error:
+        raise InputError(f"config.json: {path}: {error}") from None
+
+
+def _dataclass_hint(hint: Any) -> Any:
+    return hint if dataclasses.is_dataclass(hint) else None

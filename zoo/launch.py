@@ -1,0 +1,130 @@
+"""What must happen before JAX starts, and how errors become exit codes."""
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from zoo.errors import InputError, RunError
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # <malloc.h>
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed memory instead of returning it to the system.
+
+    Page faults on fresh memory cost more than many kernels; see bench/RESULTS.md.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(M_TOP_PAD, 64 * 2**20)
+
+
+def prepare(argv: list[str]) -> None:
+    """Sets what JAX reads when it starts. Must run before the first `import jax`.
+
+    Simulated CPU devices need more threads than devices, or a collective can wait for ever.
+    """
+    count = _option(argv, "--devices") or "0"
+    if (count.isdigit() and int(count) > 1) or "host_platform_device_count" in os.environ.get(
+        "XLA_FLAGS", ""
+    ):
+        os.environ.setdefault("NPROC", "16")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "--no-allocator" not in argv and (_option(argv, "--allocator") or "True") == "True":
+        keep_freed_memory()
+
+
+def configure(devices: int, compile_cache: bool) -> None:
+    """Settings of JAX itself: simulated devices on CPU, the compilation cache, processes."""
+    import jax
+
+    from zoo.parallel.processes import start_processes
+
+    if compile_cache and not jax.config.jax_compilation_cache_dir:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "zoo" / "xla"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if devices > 1 and not _has_accelerator():
+        jax.config.update("jax_num_cpu_devices", devices)
+    start_processes()
+
+
+def _has_accelerator() -> bool:
+    """Whether JAX is going to run on something other than the CPU, without starting it."""
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms:
+        return platforms.split(",")[0] != "cpu"
+    return any(Path(f"/dev/{name}").exists() for name in ("nvidia0", "accel0", "vfio/0"))
+
+
+def _option(argv: list[str], name: str) -> str | None:
+    for at, argument in enumerate(argv):
+        if argument == name and at + 1 < len(argv):
+            return argv[at + 1]
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Runs a command and turns the errors we foresee into one message and an exit code."""
+    try:
+        return command()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("error: out of memory; try a smaller --batch-size", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+
+
+def train_command(argv: list[str], prog: str = "train.py") -> int:
+    """`train.py` and `zoo train`: parses the config, trains, prints the result."""
+    return guarded(lambda: _train(argv, prog))
+
+
+def _train(argv: list[str], prog: str) -> int:
+    from zoo.training.signals import Signals
+
+    helping = bool({"-h", "--help"} & set(argv))
+    signals = Signals() if helping else Signals.block()
+    prepare(argv)
+    from zoo import config
+
+    run, _ = config.parse(argv, prog)
+    configure(run.devices, run.compile_cache)
+    from zoo.training.loop import Stopped, train
+
+    try:
+        result = train(run, signals)
+    except Stopped as stopped:
+        return stopped.exit_code
+    print_result(result, run.workdir)
+    return 0
+
+
+def print_result(result: dict, workdir: str) -> None:
+    """The closing table, on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{workdir}: step {result['step']}", title_justify="left")
+    table.add_column("test metric")
+    table.add_column("value", justify="right")
+    for name, value in result["metrics"].items():
+        if isinstance(value, int | float):
+            table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    console = Console()
+    console.print(table)
+    console.print(f"params_digest {result['params_digest']}", soft_wrap=True, highlight=False)

@@ -1,0 +1,149 @@
+"""The same pure functions compiled by `jit` over a mesh or by `pmap`: one state, one meaning."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+
+from zoo.errors import InputError
+from zoo.parallel.mesh import BATCH_AXES, state_shardings
+
+
+@dataclass(frozen=True)
+class Jit:
+    """`jit` over a mesh: the compiler shares out the work by the shardings of state and batch."""
+
+    mesh: Mesh
+    tensor_parallel: Sequence[tuple[str, P]] = ()
+    axis = None
+
+    @property
+    def num_shards(self) -> int:
+        """Parts the batch is cut into."""
+        return int(np.prod([self.mesh.shape[axis] for axis in BATCH_AXES]))
+
+    def shardings(self, state: Any) -> Any:
+        """Where each leaf of an abstract state lies."""
+        return state_shardings(state, self.mesh, self.tensor_parallel)
+
+    def place_batch(self, batch: Any, leading: int = 0) -> Any:
+        """Puts this process's rows `[..., B, ...]` on the devices, cut on axis `leading`."""
+        sharding = NamedSharding(self.mesh, P(*[None] * leading, BATCH_AXES))
+        if jax.process_count() == 1:
+            return jax.device_put(batch, sharding)
+        return jax.tree.map(
+            lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch
+        )
+
+    def place_state(self, state: Any) -> Any:
+        """Puts a state from the host, or from other devices, where this mode keeps it."""
+        return jax.device_put(state, self.shardings(state))
+
+    def train(self, step: Callable[..., Any], state: Any) -> Callable[..., Any]:
+        """Compiles `(state, batch, ...) -> (state, metrics)`; the given state is consumed."""
+        shardings = self.shardings(state)
+        return jax.jit(step, donate_argnums=0, out_shardings=(shardings, self._replicated))
+
+    def evaluate(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles `(variables, batch) -> sums`, its result whole on every device."""
+        return jax.jit(function, out_shardings=self._replicated)
+
+    def saveable(self, state: Any) -> Any:
+        """The state as a checkpoint takes it: global arrays."""
+        return state
+
+    @property
+    def _replicated(self) -> NamedSharding:
+        return NamedSharding(self.mesh, P())
+
+
+@dataclass(frozen=True)
+class Pmap:
+    """`pmap`: every device holds the whole state and computes its rows; sums by `psum`."""
+
+    devices: Sequence[jax.Device]
+    axis = "data"
+
+    @property
+    def num_shards(self) -> int:
+        """Parts the batch is cut into."""
+        return len(self.devices)
+
+    @property
+    def _replicated(self) -> NamedSharding:
+        return NamedSharding(Mesh(np.asarray(self.devices), ("data",)), P())
+
+    def shardings(self, state: Any) -> Any:
+        """Where each leaf of an abstract state lies: everywhere."""
+        return jax.tree.map(lambda _: self._replicated, state)
+
+    def place_batch(self, batch: Any, leading: int = 0) -> Any:
+        """Cuts this process's rows on axis `leading` and moves the parts to the front."""
+        local = len([d for d in self.devices if d.process_index == jax.process_index()])
+
+        def cut(leaf: np.ndarray) -> np.ndarray:
+            shape = leaf.shape
+            parts = (*shape[:leading], local, shape[leading] // local, *shape[leading + 1 :])
+            return np.moveaxis(leaf.reshape(parts), leading, 0)
+
+        return jax.tree.map(cut, batch)
+
+    def place_state(self, state: Any) -> Any:
+        """Puts a state from the host, or from other devices, where this mode keeps it."""
+        if jax.process_count() > 1:
+            return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), state)
+        return jax.device_put(state, self._replicated)
+
+    def train(self, step: Callable[..., Any], state: Any) -> Callable[..., Any]:
+        """Compiles `(state, batch, ...) -> (state, metrics)`; the given state is consumed."""
+        return self._mapped(step, donate_argnums=0)
+
+    def evaluate(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles `(variables, batch) -> sums`, its result whole on every device."""
+        return self._mapped(function)
+
+    def saveable(self, state: Any) -> Any:
+        """The state as a checkpoint takes it: global arrays, also where a process sees its own."""
+        if jax.process_count() == 1:
+            return state
+        mesh = self._replicated.mesh
+        return multihost_utils.host_local_array_to_global_array(state, mesh, P())
+
+    def _mapped(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        compiled: dict[int, Callable[..., Any]] = {}
+
+        def call(first: Any, batch: Any, *scalars: Any) -> Any:
+            if len(scalars) not in compiled:
+                compiled[len(scalars)] = jax.pmap(
+                    function, axis_name=self.axis, out_axes=None, devices=self.devices,
+                    in_axes=(None, 0, *[None] * len(scalars)), **options,
+                )
+            return compiled[len(scalars)](first, batch, *scalars)
+
+        return call
+
+
+def initialise(parallel: Jit | Pmap, function: Callable[..., Any], *args: Any) -> Any:
+    """Runs `function` under one `jit`, each array born where `parallel` keeps it."""
+    shapes = jax.eval_shape(function, *args)
+    return jax.jit(function, out_shardings=parallel.shardings(shapes))(*args)
+
+
+def check_divisible(name: str, size: int, parallel: Jit | Pmap) -> None:
+    """Raises InputError unless `size` rows can be cut evenly over the devices."""
+    if size % parallel.num_shards:
+        raise InputError(
+            f"{name} {size} does not divide over {parallel.num_shards} devices; choose a multiple"
+        )
+
+
+def local_rows(size: int) -> tuple[int, int]:
+    """First row and number of rows of a global batch that this process reads."""
+    rows = size // jax.process_count()
+    return rows * jax.process_index(), rows
+
+

@@ -1,0 +1,30 @@
+"""Several processes, one program: the start of `jax.distributed`."""
+
+import os
+
+import jax
+
+from zoo.errors import InputError
+
+VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+def start_processes() -> None:
+    """Joins the other processes of the job, where the environment speaks of any.
+
+    On TPU VMs of several hosts, under Slurm and on GKE the arguments are found by JAX itself;
+    elsewhere the three variables of `VARIABLES` give them.
+
+    Raises:
+        InputError: only some of the three variables are set, or one is no number.
+    """
+    given = [name for name in VARIABLES if os.environ.get(name)]
+    if given:
+        if missing := sorted(set(VARIABLES) - set(given)):
+            raise InputError(f"{', '.join(given)} set, but not {', '.join(missing)}")
+        address, count, index = (os.environ[name] for name in VARIABLES)
+        if not (count.isdigit() and index.isdigit()):
+            raise InputError("JAX_NUM_PROCESSES and JAX_PROCESS_ID must be whole numbers")
+        jax.distributed.initialize(address, int(count), int(index))
+    elif len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1:
+        jax.distributed.initialize()

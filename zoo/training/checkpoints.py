@@ -1,0 +1,204 @@
+"""Checkpoints that are whole or not used: Orbax, with a SHA-256 of every leaf inside each save."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
+
+from zoo.errors import RunError
+from zoo.training.state import State, leaf_digests, leaf_paths
+
+
+class Checkpoints:
+    """The checkpoints of one run folder: the last `keep_last` steps, and the best one.
+
+    A step is an Orbax composite of `state` (a `State`) and `meta` (JSON: the digests of the
+    state's leaves and what the caller adds), committed together by one atomic rename. Saving is
+    asynchronous; an error surfaces before the next save and on close.
+
+    Args:
+        directory: the folder `checkpoints` of a run.
+        keep_last: newest steps kept.
+        warn: called with one sentence when something is wrong and can be recovered from.
+        read_only: nothing is created, moved or deleted.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        keep_last: int = 2,
+        warn: Callable[[str], None] = print,
+        read_only: bool = False,
+    ):
+        self.directory = directory.absolute()
+        self.warn = warn
+        self.read_only = read_only
+        if not read_only:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._set_partial_steps_aside()
+        best = keep.BestN(
+            get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
+        )
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(keep_last), best]),
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+                create=False,
+            ),
+            item_names=("state", "meta"),
+        )
+
+    def steps(self) -> list[int]:
+        """The committed steps, oldest first."""
+        return sorted(self._manager.all_steps(read=True))
+
+    def best_step(self) -> int | None:
+        """The step with the best validation score, the earliest of equals; None if none has one."""
+        scores = {}
+        for step in self.steps():
+            metrics = self._manager.metrics(step)
+            if metrics and "score" in metrics:
+                scores[step] = metrics["score"]
+        return max(scores, key=lambda step: (scores[step], -step)) if scores else None
+
+    def save(self, step: int, state: State, meta: dict[str, Any], score: float | None) -> None:
+        """Starts saving; returns once the state is copied and may be consumed.
+
+        Raises:
+            RunError: this save, or the one before, failed (disk full, no permission).
+        """
+        self.finish()
+        meta = {**meta, "step": step, "digests": leaf_digests(state)}
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta)
+                ),
+                metrics=None if score is None else {"score": score},
+                force=True,
+            )
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def finish(self) -> None:
+        """Waits for the save under way.
+
+        Raises:
+            RunError: it failed.
+        """
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def restore(self, like: State, step: int | None = None) -> tuple[State, dict[str, Any]] | None:
+        """The newest step that verifies (or the given one), placed like the abstract `like`.
+
+        A step that does not read back, or whose leaves differ from their digests, is named and
+        moved to `quarantine/`, and the one before is tried.
+
+        Returns:
+            The state and its meta; None when there is no checkpoint at all.
+
+        Raises:
+            RunError: there are checkpoints and none of them is whole.
+        """
+        steps = self.steps() if step is None else [step]
+        for candidate in reversed(steps):
+            try:
+                return self._restore(candidate, like)
+            except RunError:
+                raise
+            except Exception as error:  # Orbax raises a dozen types for a damaged step
+                self._set_aside(candidate, error)
+        if steps or self._quarantined():
+            raise RunError(
+                f"no whole checkpoint in {self.directory}: {self._tried(steps)}; start anew in "
+                "another --workdir, or remove the folder to train from scratch"
+            )
+        return None
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """What was saved beside the state of a step."""
+        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=args)["meta"]
+
+    def close(self) -> None:
+        """Waits for the save under way and lets go of the folder."""
+        self.finish()
+        self._manager.close()
+
+    def _restore(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
+        meta = self.meta(step)
+        if meta.get("step") != step:
+            raise ValueError(f"it says that it is step {meta.get('step')}")
+        digests = meta["digests"]
+        if differing := sorted(set(digests) ^ set(leaf_paths(like))):
+            raise RunError(
+                f"checkpoint {step} in {self.directory} is of another model or optimizer; "
+                f"{len(differing)} leaves differ, such as {differing[0]}"
+            )
+        args = ocp.args.PyTreeRestore(
+            item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
+        )
+        state = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+        for path, digest in leaf_digests(state).items():
+            if digest != digests[path]:
+                raise ValueError(f"{path} differs from its SHA-256")
+        return state, meta
+
+    def _failure(self, error: Exception) -> RunError:
+        first = str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)
+        return RunError(
+            f"saving a checkpoint in {self.directory} failed: {first}. What was saved before is "
+            "untouched; make room or permit writing, then run the same command again"
+        )
+
+    def _set_partial_steps_aside(self) -> None:
+        for folder in sorted(self.directory.iterdir()):
+            whole = all((folder / item).is_dir() for item in ("state", "meta"))
+            if folder.name.isdigit() and not whole:
+                self._move_aside(folder, "it is not a whole checkpoint")
+
+    def _set_aside(self, step: int, error: Exception) -> None:
+        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+        if self.read_only:
+            self.warn(f"checkpoint {step} is damaged ({reason}); trying the one before")
+            return
+        self._move_aside(self.directory / str(step), reason)
+        self._manager.reload()
+
+    def _move_aside(self, folder: Path, reason: str) -> None:
+        target = self.directory.parent / "quarantine" / folder.name
+        number = 1
+        while target.exists():
+            target = target.with_name(f"{folder.name}.{number}")
+            number += 1
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(folder, target)
+        self.warn(f"checkpoint {folder.name} cannot be used ({reason}); moved to {target}")
+
+    def _quarantined(self) -> list[str]:
+        folder = self.directory.parent / "quarantine"
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+    def _tried(self, steps: list[int]) -> str:
+        names = [str(step) for step in steps] or self._quarantined()
+        return f"{', '.join(names)} cannot be used"
+
+
+def abstract_state(shapes: Any, shardings: Any) -> Any:
+    """The shapes of a state with the sharding that each leaf is to have."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )

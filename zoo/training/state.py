@@ -1,0 +1,112 @@
+"""The training state: one pytree, the same under `jit` and `pmap`, saved whole."""
+
+import hashlib
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+
+@struct.dataclass
+class State:
+    """Everything that a training step reads and writes.
+
+    Attributes:
+        step: int32 scalar, the batches consumed so far; the next step uses batch and key `step`.
+        seed: uint32 scalar; the key of step n is `fold_in(key(seed), n)`.
+        params: nested dict of trainable arrays.
+        opt_state: optax's state.
+        extra: the other collections of the model, such as `{"batch_stats": ...}`.
+        average: exponential moving average of `params`; an empty dict where none is kept.
+        failed: int32 scalar, the first step whose loss or gradient was not finite; -1 if none.
+            Once set, no later step changes the state (unless the run skips such updates).
+        skipped: int32 scalar, updates left out because they were not finite.
+        best: float32 scalar, best validation score so far, larger is better.
+        stale: int32 scalar, evaluations since `best` improved.
+    """
+
+    step: Any
+    seed: Any
+    params: Any
+    opt_state: Any
+    extra: Any
+    average: Any
+    failed: Any
+    skipped: Any
+    best: Any
+    stale: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `model.apply` takes for training: the raw parameters and the other collections."""
+        return {"params": self.params, **self.extra}
+
+    @property
+    def averaged_variables(self) -> dict[str, Any]:
+        """What evaluation uses: averaged parameters where they are kept, else the raw ones."""
+        return {"params": self.average or self.params, **self.extra}
+
+
+def initial_state(variables: dict[str, Any], optimizer: Any, seed: int, average: bool) -> State:
+    """The state before the first step, from freshly initialised `variables`."""
+    params = variables["params"]
+    extra = {name: tree for name, tree in variables.items() if name != "params"}
+    return State(
+        step=jnp.int32(0),
+        seed=jnp.uint32(seed),
+        params=params,
+        opt_state=optimizer.init(params),
+        extra=extra,
+        average=jax.tree.map(jnp.array, params) if average else {},
+        failed=jnp.int32(-1),
+        skipped=jnp.int32(0),
+        best=jnp.float32(-jnp.inf),
+        stale=jnp.int32(0),
+    )
+
+
+def leaf_paths(tree: Any) -> dict[str, Any]:
+    """The leaves of a pytree by their path `a/b/c`."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def host_array(leaf: Any) -> np.ndarray:
+    """A leaf's whole value on the host. It must be replicated or held by this process alone."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        leaf = leaf.addressable_data(0)
+    return np.asarray(leaf)
+
+
+def _update(digest: Any, name: str, array: np.ndarray) -> None:
+    shape = "x".join(str(size) for size in array.shape)
+    digest.update(f"{name}\0{array.dtype.name}\0{shape}\0".encode())
+    if sys.byteorder == "big":
+        array = array.byteswap()
+    digest.update(np.ascontiguousarray(array).tobytes())
+
+
+def leaf_digests(tree: Any) -> dict[str, str]:
+    """SHA-256 of every leaf (path, dtype, shape, little-endian C-order bytes), by path."""
+    digests = {}
+    for path, leaf in leaf_paths(tree).items():
+        digest = hashlib.sha256()
+        _update(digest, path, host_array(leaf))
+        digests[path] = digest.hexdigest()
+    return digests
+
+
+def params_digest(params: Any) -> str:
+    """SHA-256 over all parameters; two runs agree bit for bit exactly when theirs do.
+
+    For each leaf, sorted by its path as UTF-8: the path, a zero byte, the dtype's name, a zero
+    byte, the shape as decimal numbers joined by `x`, a zero byte, the little-endian C-order bytes.
+    """
+    digest = hashlib.sha256()
+    leaves = leaf_paths(params)
+    for path in sorted(leaves, key=lambda path: path.encode()):
+        _update(digest, path, host_array(leaves[path]))
+    return digest.hexdigest()

@@ -1,0 +1,205 @@
+"""One training step: three pure functions, composed here and compiled elsewhere.
+
+`grads` sums losses and gradients over the examples of a shard, `reduce` adds the shards,
+`update` changes the state. Sums and not means, so that padding, accumulation and any number of
+devices give the same number.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from zoo.training.optimizers import averaging_decay
+from zoo.training.state import State
+
+Batch = dict[str, Any]
+Metrics = dict[str, Any]
+
+# Below this many floating-point operations, a step costs less than its dispatch (bench W1).
+SMALL_STEP_FLOPS = 2e7
+STEPS_PER_DISPATCH = 64
+
+
+class Sums(NamedTuple):
+    """What a shard contributes: gradient and loss summed over its examples, and their weight."""
+
+    grads: Any
+    loss: Any
+    weight: Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """The training step of one run.
+
+    Attributes:
+        module: the model.
+        task: gives `loss(apply, variables, batch, rngs, train)`.
+        optimizer: an optax transformation.
+        rate: the learning rate as a function of the number of updates, for the log.
+        accumulate: microbatches a batch is cut into; their sums are added before the update.
+        average: decay of the parameter average; 0 keeps none.
+        skip_nonfinite: leave out updates that are not finite and go on, instead of freezing.
+        unroll: write the microbatches out instead of looping (convolutions on CPU).
+        axis: the named axis to add over (`pmap`); None where the compiler does it (`jit`).
+    """
+
+    module: Any
+    task: Any
+    optimizer: optax.GradientTransformation
+    rate: Callable[[Any], Any]
+    accumulate: int = 1
+    average: float = 0.0
+    skip_nonfinite: bool = False
+    unroll: bool = False
+    axis: str | None = None
+
+    def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """One step. `batch` leaves are `[B, ...]`, or `[A, B/A, ...]` when accumulating."""
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        if self.accumulate == 1:
+            sums, extra = self.grads(state.params, state.extra, batch, key)
+        else:
+            sums, extra = self._accumulated(state, batch, key)
+        return self.update(state, self.reduce(sums), extra)
+
+    def many(self, state: State, batches: Batch, first: Any, last: Any) -> tuple[State, Metrics]:
+        """Steps `first` to `last - 1` of a chunk of batches stacked on a leading axis.
+
+        The number of steps is not part of the program, so that a run cut anywhere runs the same
+        program, and gets the same bits, as a run that was never cut.
+        """
+        def batch(at: Any) -> Batch:
+            return jax.tree.map(lambda leaf: leaf[at], batches)
+
+        length = jax.tree.leaves(batches)[0].shape[0]
+        _, shapes = jax.eval_shape(self, state, batch(0))
+        metrics = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
+
+        def body(at: Any, carry: Any) -> Any:
+            state, metrics = carry
+            state, new = self(state, batch(at))
+            return state, jax.tree.map(lambda all_, one: all_.at[at].set(one), metrics, new)
+
+        return jax.lax.fori_loop(first, last, body, (state, metrics))
+
+    def grads(self, params: Any, extra: Any, shard: Batch, key: Any) -> tuple[Sums, Any]:
+        """Sums of loss, weight and gradient over the examples of a shard; the new collections."""
+
+        def loss(params: Any) -> tuple[Any, Any]:
+            loss_sum, weight_sum, aux = self.task.loss(
+                apply_function(self.module), {"params": params, **extra}, shard, rngs(key), True
+            )
+            return loss_sum, (weight_sum, aux["updates"])
+
+        (loss_sum, (weight_sum, updates)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        return Sums(gradient, loss_sum, weight_sum), {**extra, **updates}
+
+    def reduce(self, sums: Sums) -> Sums:
+        """Adds the shards of a named axis; without one the compiler has done it."""
+        return jax.lax.psum(sums, self.axis) if self.axis else sums
+
+    def update(self, state: State, sums: Sums, extra: Any) -> tuple[State, Metrics]:
+        """Applies the summed gradient, unless it or the loss is not finite."""
+        weight = jnp.where(sums.weight > 0, sums.weight, 1)
+        loss = sums.loss / weight
+        grads = jax.tree.map(lambda leaf: (leaf / weight).astype(leaf.dtype), sums.grads)
+        leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(grads)]
+        finite = jnp.isfinite(loss) & jnp.all(jnp.stack(leaves))
+
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        made = state.step - state.skipped
+        average = state.average
+        if self.average:
+            decay = averaging_decay(self.average, made)
+            average = optax.incremental_update(params, average, 1 - decay)
+        new = (params, opt_state, extra, average)
+        old = (state.params, state.opt_state, state.extra, state.average)
+        running = state.failed < 0
+        commit = finite & running
+        params, opt_state, extra, average = jax.tree.map(
+            lambda new, old: jnp.where(commit, new, old), new, old
+        )
+        failed, skipped = state.failed, state.skipped
+        if self.skip_nonfinite:
+            skipped = skipped + (~finite).astype(jnp.int32)
+            step = state.step + 1
+        else:
+            failed = jnp.where(running & ~finite, state.step, failed)
+            step = state.step + commit.astype(jnp.int32)
+        metrics = {
+            "loss": loss,
+            "learning_rate": jnp.asarray(self.rate(made), jnp.float32),
+            "gradient_norm": optax.tree.norm(grads),
+            "failed": failed,
+            "skipped": skipped,
+        }
+        state = state.replace(
+            step=step, params=params, opt_state=opt_state, extra=extra, average=average,
+            failed=failed, skipped=skipped,
+        )
+        return state, metrics
+
+    def _accumulated(self, state: State, batch: Batch, key: Any) -> tuple[Sums, Any]:
+        def microbatch(at: Any) -> Batch:
+            return jax.tree.map(lambda leaf: leaf[at], batch)
+
+        def add(at: Any, carry: Any) -> Any:
+            total, extra = carry
+            sums, extra = self.grads(
+                state.params, extra, microbatch(at), jax.random.fold_in(key, at)
+            )
+            return jax.tree.map(jnp.add, total, sums), extra
+
+        first = self.grads(state.params, state.extra, microbatch(0), jax.random.fold_in(key, 0))
+        if not self.unroll:
+            return jax.lax.fori_loop(1, self.accumulate, add, first)
+        carry = first
+        for at in range(1, self.accumulate):
+            carry = add(at, carry)
+        return carry
+
+
+def apply_function(module: Any) -> Callable[..., tuple[Any, Any]]:
+    """`apply(variables, *inputs, train, rngs, **inputs) -> (outputs, new collections)`."""
+
+    def apply(variables: Any, *args: Any, train: bool = False, rngs: Any = None, **kwargs: Any):
+        mutable = [name for name in variables if name != "params"] if train else []
+        if not mutable:
+            return module.apply(variables, *args, train=train, rngs=rngs, **kwargs), {}
+        return module.apply(variables, *args, train=train, rngs=rngs, mutable=mutable, **kwargs)
+
+    return apply
+
+
+def rngs(key: Any) -> dict[str, Any]:
+    """The random streams of one step: dropout's, and one for whatever else a module draws."""
+    return {"dropout": jax.random.fold_in(key, 0), "default": jax.random.fold_in(key, 1)}
+
+
+def steps_per_dispatch(step: Step, state: Any, batch: Any) -> int:
+    """How many steps one dispatch should hold: many for a small step, else one.
+
+    A fixed rule and no measurement, because the choice changes the bits of a run: a step of less
+    than `SMALL_STEP_FLOPS` is dispatched `STEPS_PER_DISPATCH` at a time, one with a convolution
+    on CPU never (inside a loop it is 4 to 20 times slower there).
+    """
+    if slow_in_loops(step, state, batch):
+        return 1
+    cost = jax.jit(dataclasses.replace(step, axis=None)).lower(state, batch).cost_analysis()
+    flops = (cost or {}).get("flops", SMALL_STEP_FLOPS)
+    return STEPS_PER_DISPATCH if 0 < flops < SMALL_STEP_FLOPS else 1
+
+
+def slow_in_loops(step: Step, state: State, batch: Batch) -> bool:
+    """Whether the step convolves on CPU, where XLA runs convolutions slowly inside a loop."""
+    if jax.default_backend() != "cpu":
+        return False
+    single = dataclasses.replace(step, axis=None, unroll=True)
+    return "conv_general_dilated" in str(jax.make_jaxpr(single)(state, batch))
