@@ -41,12 +41,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "zoo.tasks": ("zoo.tasks", AXIS),
     "zoo.data": ("zoo.data",),
     "zoo.parallel": ("zoo.parallel", AXIS),
-    "zoo.training.loop": (*BELOW_THE_LOOP, "zoo.inspect"),
+    "zoo.training.loop": (*BELOW_THE_LOOP, "zoo.runs"),
     "zoo.training": ("zoo.training", "zoo.parallel", "zoo.tasks", AXIS),
     "zoo.config": BELOW_THE_LOOP,
+    "zoo.runs": (*BELOW_THE_LOOP, "zoo.inference.generation"),
     "zoo.inspect": (*BELOW_THE_LOOP, "zoo.inspect"),
-    "zoo.inference": (*BELOW_THE_LOOP, "zoo.inference"),
-    "zoo.cli": (*BELOW_THE_LOOP, "zoo.inspect", "zoo.inference"),
+    "zoo.inference": (*BELOW_THE_LOOP, "zoo.inference", "zoo.runs"),
+    "zoo.launch": BELOW_THE_LOOP,
+    "zoo.cli": ("zoo",),
 }
 # The one module that executes Python from a path: the file the user named by --config.
 EXECUTES_USER_FILES = "zoo.config"

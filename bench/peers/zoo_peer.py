@@ -1,0 +1,3 @@
+from bench.peers.protocol import serve
+
+serve(("nothinghere",), (), None)
