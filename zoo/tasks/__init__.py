@@ -3,12 +3,11 @@
 A task is a frozen dataclass of its options; `Task` is what the trainer asks of it.
 """
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 from zoo.tasks.batch import IGNORED, Apply, Batch, example_weights, split_inputs
 from zoo.tasks.binary import Binary
-from zoo.tasks.check import check_inputs
+from zoo.tasks.check import Rows, check_inputs
 from zoo.tasks.classification import Classification
 from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.metrics import Metric
@@ -39,7 +38,7 @@ class Task(Protocol):
     """What the trainer asks of a task, a user's own included.
 
     A task that also has `generates = True` is evaluated by generating: it gives `text_metrics`,
-    `merge_text_metrics` and `compute_text_metrics`.
+    `merge_text` and `compute_text`.
     """
 
     names: ClassVar[tuple[str, ...]]
@@ -51,7 +50,7 @@ class Task(Protocol):
         """A copy that holds what only the data know; InputError when they do not fit."""
         ...
 
-    def check(self, batch: Batch, info: Any, rows: Sequence[str]) -> None:
+    def check(self, batch: Batch, info: Any, rows: Rows) -> None:
         """Checks one batch of numpy arrays; InputError names the record, one of `rows`."""
         ...
 

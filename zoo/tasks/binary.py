@@ -1,10 +1,10 @@
 """Binary classification: one logit per example, labels 0 and 1.
 
-Batch: a primary input, `label` int32 `[B]`. Outputs: logits `[B]` or `[B, 1]`.
+Batch: a primary input, `label` int32 `[B]`, or float32 `[B, 2]` of shares that add up to 1 (mixed
+examples). Outputs: logits `[B]` or `[B, 1]`.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,9 +13,23 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from zoo.errors import InputError
-from zoo.tasks.batch import Apply, Batch, example_weights, run
-from zoo.tasks.bind import ClassWeights, bound, check_options, classes_of, resolve_class_weights
-from zoo.tasks.check import check_classes, check_inputs, check_label
+from zoo.tasks.batch import Apply, Batch, example_weights, label_index, run
+from zoo.tasks.bind import (
+    ClassWeights,
+    bound,
+    check_options,
+    classes_of,
+    expect_label,
+    resolve_class_weights,
+)
+from zoo.tasks.check import (
+    Rows,
+    check_classes,
+    check_inputs,
+    check_label,
+    check_shares,
+    is_soft,
+)
 from zoo.tasks.losses import binary_cross_entropy, softmax
 from zoo.tasks.metrics import Metric, confusion_matrix, mean, roc_auc
 
@@ -48,16 +62,20 @@ class Binary:
     def bind(self, info: Any) -> "Binary":
         """This task with the class weights of the data; InputError unless there are 2 classes."""
         num_classes = classes_of(self, info)
+        expect_label(self, info, "int32", (0,), "use Multilabel or TokenClassification")
         if num_classes != 2:
             raise InputError(f"Binary needs two classes; the data have {num_classes}: "
                              "use Classification")
         return bound(self, weights=resolve_class_weights(self.class_weights, 2, info))
 
-    def check(self, batch: Batch, info: Any, rows: Sequence[str]) -> None:
+    def check(self, batch: Batch, info: Any, rows: Rows) -> None:
         """Host check of one batch; InputError names the record."""
         check_inputs(batch, info, rows)
-        label = check_label(batch, rows, np.int32, (1,), "int32 [B], 0 or 1")
-        check_classes(label, 2, rows)
+        if is_soft(batch):
+            check_shares(batch["label"], 2, rows)
+        else:
+            label = check_label(batch, rows, np.int32, (1,), "int32 [B], 0 or 1")
+            check_classes(label, 2, rows)
 
     def objective(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
         """(sum of the cross-entropies, sum of the weights)."""
@@ -65,7 +83,7 @@ class Binary:
             raise InputError("class_weights are not known yet: bind the task to its data first")
         logits = binary_logits(outputs)
         return binary_cross_entropy(
-            logits, batch["label"], example_weights(batch, len(logits)),
+            logits, positive_share(batch["label"]), example_weights(batch, len(logits)),
             label_smoothing=self.label_smoothing, class_weights=self.weights,
         )
 
@@ -95,11 +113,16 @@ class Binary:
 
     def _scores(self, outputs: Any, batch: Batch) -> tuple[Any, Any, Any]:
         logits = binary_logits(outputs)
-        return logits, batch["label"], example_weights(batch, len(logits))
+        return logits, label_index(batch["label"]), example_weights(batch, len(logits))
 
     def _decide(self, outputs: Any, batch: Batch) -> tuple[Any, Any, Any]:
         logits, label, weight = self._scores(outputs, batch)
         return self._label(logits), label, weight
+
+
+def positive_share(label: Any) -> Any:
+    """Labels `[B]`, of soft ones `[B, 2]` the share of class 1."""
+    return label[:, 1] if label.ndim == 2 else label
 
 
 def binary_logits(outputs: Any) -> Float[Array, " B"]:

@@ -52,6 +52,27 @@ def classes_of(task: Any, info: Any) -> int:
     return int(num_classes)
 
 
+def expect_label(task: Any, info: Any, dtype: str, ndims: tuple[int, ...], advice: str) -> None:
+    """Checks the label of one example, where `info.label` gives its (shape, dtype).
+
+    Args:
+        task: the task that is bound.
+        info: what is known of the data.
+        dtype: the dtype it must have.
+        ndims: how many axes one example's label may have.
+        advice: what to use otherwise.
+
+    Raises:
+        InputError: it differs.
+    """
+    if getattr(info, "label", None) is None:
+        return
+    shape, given = info.label
+    if str(given) != dtype or len(shape) not in ndims:
+        raise InputError(f"{type(task).__name__} does not fit labels of shape {tuple(shape)} and "
+                         f"dtype {given}: {advice}")
+
+
 def resolve_class_weights(
     weights: ClassWeights, num_classes: int, info: Any
 ) -> tuple[float, ...] | None:
@@ -69,7 +90,7 @@ def resolve_class_weights(
     names = getattr(info, "class_names", None) or tuple(str(i) for i in range(num_classes))
     if weights == "balanced":
         counts = getattr(info, "class_counts", None)
-        if counts is None:
+        if not counts:
             raise InputError('class_weights="balanced" needs class counts; the data give none')
         empty = [name for name, count in zip(names, counts, strict=True) if not count]
         if empty:

@@ -5,8 +5,8 @@ checked here first. Each function raises one `InputError` that names the record 
 All are numpy and take a fraction of a millisecond for millions of values.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,14 +19,22 @@ MASKS = ("attention_mask", "decoder_attention_mask")
 Arrays = Mapping[str, np.ndarray]
 
 
-def check_inputs(batch: Arrays, info: Any, rows: Sequence[str]) -> None:
+class Rows(Protocol):
+    """Names of the records of a batch, looked up only for a message."""
+
+    def __getitem__(self, row: int, /) -> str:
+        """The name of the record in a row."""
+        ...
+
+
+def check_inputs(batch: Arrays, info: Any, rows: Rows) -> None:
     """Checks everything but the label.
 
     Args:
         batch: arrays `[B, ...]`.
         info: what is known of the data; `inputs` (shape and dtype of one example by name) and
             `vocab_size` are used where they are there.
-        rows: the name of every record of the batch.
+        rows: names of the records, `rows[i]`; looked up only for a message.
 
     Raises:
         InputError: a key is missing or unknown; a shape or dtype is not the data's; a feature is
@@ -44,9 +52,10 @@ def check_inputs(batch: Arrays, info: Any, rows: Sequence[str]) -> None:
     if missing:
         raise InputError(f"a batch lacks {missing}; it has {sorted(batch)}")
 
+    size = len(next(batch[name] for name in PRIMARY if name in batch))
     for name, array in batch.items():
-        if len(np.shape(array)) < 1 or len(array) != len(rows):
-            raise InputError(f"{name} has shape {np.shape(array)} for {len(rows)} records")
+        if np.ndim(array) < 1 or len(array) != size:
+            raise InputError(f"{name} has shape {np.shape(array)} in a batch of {size} records")
         if name in expected:
             shape, got = tuple(expected[name][0]), array.shape[1:]
             if len(shape) != len(got) or any(
@@ -57,11 +66,11 @@ def check_inputs(batch: Arrays, info: Any, rows: Sequence[str]) -> None:
             continue
         if name in ("image", "features", "weight"):
             check_dtype(name, array, np.float32)
-            _refuse(name, array, ~np.isfinite(array), rows, "a finite number")
+            refuse(name, array, ~np.isfinite(array), rows, "a finite number")
         else:
             check_dtype(name, array, np.int32)
     if "weight" in batch:
-        _refuse("weight", batch["weight"], batch["weight"] < 0, rows, "0 or more")
+        refuse("weight", batch["weight"], batch["weight"] < 0, rows, "0 or more")
     for name in MASKS:
         if name in batch:
             check_range(name, batch[name], 2, rows, "0 (padding) or 1")
@@ -74,7 +83,7 @@ def check_inputs(batch: Arrays, info: Any, rows: Sequence[str]) -> None:
             check_range(name, batch[name], vocab, rows, allowed)
 
 
-def check_label(batch: Arrays, rows: Sequence[str], dtype: Any, ndims: tuple[int, ...],
+def check_label(batch: Arrays, rows: Rows, dtype: Any, ndims: tuple[int, ...],
                 axes: str, like: str | None = None) -> np.ndarray:
     """Checks that `label` is there, of the dtype and number of axes, and returns it.
 
@@ -105,7 +114,7 @@ def check_label(batch: Arrays, rows: Sequence[str], dtype: Any, ndims: tuple[int
     return label
 
 
-def check_classes(label: np.ndarray, num_classes: int, rows: Sequence[str],
+def check_classes(label: np.ndarray, num_classes: int, rows: Rows,
                   ignored: bool = False, what: str = "class") -> None:
     """Checks that labels are in `[0, num_classes)`, or `IGNORED` where `ignored`.
 
@@ -118,7 +127,7 @@ def check_classes(label: np.ndarray, num_classes: int, rows: Sequence[str],
     check_range("label", label, num_classes, rows, allowed, ignored)
 
 
-def check_range(name: str, array: np.ndarray, stop: int | None, rows: Sequence[str],
+def check_range(name: str, array: np.ndarray, stop: int | None, rows: Rows,
                 allowed: str, ignored: bool = False) -> None:
     """Checks that integers are in `[0, stop)`, or `IGNORED` where `ignored`.
 
@@ -132,16 +141,36 @@ def check_range(name: str, array: np.ndarray, stop: int | None, rows: Sequence[s
         bad |= array >= stop
     if ignored:
         bad &= array != IGNORED
-    _refuse(name, array, bad, rows, allowed)
+    refuse(name, array, bad, rows, allowed)
 
 
-def check_finite(name: str, array: np.ndarray, rows: Sequence[str]) -> None:
-    """Checks that every number is finite.
+def check_shares(label: np.ndarray, num_classes: int, rows: Rows) -> None:
+    """Checks soft labels `[B, C]`: shares of 0 or more that add up to 1.
 
     Raises:
-        InputError: one is not.
+        InputError: they do not.
     """
-    _refuse(name, array, ~np.isfinite(array), rows, "a finite number")
+    check_columns(label, num_classes, rows)
+    refuse("label", label, ~((label >= 0) & (label <= 1)), rows, "a share in [0, 1]")
+    sums = label.sum(-1)
+    refuse("the sum of the soft label", sums, np.abs(sums - 1) > 1e-3, rows, "1")
+
+
+def check_columns(label: np.ndarray, num_classes: int, rows: Rows) -> None:
+    """Checks that labels `[B, C]` have one column per class.
+
+    Raises:
+        InputError: they have not.
+    """
+    if label.shape[1] != num_classes:
+        raise InputError(f"label of {rows[0]} has {label.shape[1]} columns; the data have "
+                         f"{num_classes} classes")
+
+
+def is_soft(batch: Arrays) -> bool:
+    """Whether the batch has soft labels: floating, with two axes."""
+    label = batch.get("label")
+    return label is not None and label.dtype == np.float32 and label.ndim == 2
 
 
 def check_dtype(name: str, array: np.ndarray, dtype: Any) -> None:
@@ -156,12 +185,17 @@ def check_dtype(name: str, array: np.ndarray, dtype: Any) -> None:
         )
 
 
-def _refuse(name: str, array: np.ndarray, bad: np.ndarray, rows: Sequence[str],
-            allowed: str) -> None:
+def refuse(name: str, array: np.ndarray, bad: np.ndarray, rows: Rows, allowed: str) -> None:
+    """Names the first value of `array` where `bad` is true.
+
+    Raises:
+        InputError: there is one; the message says what is `allowed`.
+    """
     if not bad.any():
         return
-    at = np.unravel_index(int(np.argmax(bad)), bad.shape)
-    place = f"[{', '.join(str(i) for i in at[1:])}]" if len(at) > 1 else ""
+    row, *rest = (int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
+    place = f"{rest}" if rest else ""
     more = int(bad.sum()) - 1
     others = f" ({more} more in this batch)" if more else ""
-    raise InputError(f"{rows[at[0]]}: {name}{place} is {array[at]}; it must be {allowed}{others}")
+    value = array[(row, *rest)]
+    raise InputError(f"{rows[row]}: {name}{place} is {value}; it must be {allowed}{others}")

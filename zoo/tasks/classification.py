@@ -4,7 +4,6 @@ Batch: a primary input, `label` int32 `[B]`, or float32 `[B, C]` of shares that 
 examples). Outputs: logits `[B, C]`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,10 +17,18 @@ from zoo.tasks.bind import (
     bound,
     check_options,
     classes_of,
+    expect_label,
     fact,
     resolve_class_weights,
 )
-from zoo.tasks.check import check_classes, check_finite, check_inputs, check_label
+from zoo.tasks.check import (
+    Rows,
+    check_classes,
+    check_inputs,
+    check_label,
+    check_shares,
+    is_soft,
+)
 from zoo.tasks.losses import softmax, softmax_cross_entropy
 from zoo.tasks.metrics import (
     MATRIX_LIMIT,
@@ -66,24 +73,18 @@ class Classification:
     def bind(self, info: Any) -> "Classification":
         """This task with the classes of the data; InputError when the labels are no classes."""
         count = classes_of(self, info)
+        expect_label(self, info, "int32", (0,), "use Multilabel or TokenClassification")
         weights = resolve_class_weights(self.class_weights, count, info)
         return bound(self, num_classes=count, weights=weights)
 
-    def check(self, batch: Batch, info: Any, rows: Sequence[str]) -> None:
+    def check(self, batch: Batch, info: Any, rows: Rows) -> None:
         """Host check of one batch; InputError names the record."""
         check_inputs(batch, info, rows)
-        classes = int(info.num_classes)
-        label = batch.get("label")
-        if label is None or label.dtype != np.float32 or label.ndim != 2:
+        if is_soft(batch):
+            check_shares(batch["label"], int(info.num_classes), rows)
+        else:
             label = check_label(batch, rows, np.int32, (1,), "int32 [B] of class indices")
-            return check_classes(label, classes, rows)
-        check_finite("label", label, rows)
-        bad = (label < 0).any(-1) | (np.abs(label.sum(-1) - 1) > 1e-3)
-        if label.shape[1] != classes or bad.any():
-            row = int(np.argmax(bad))
-            raise InputError(f"{rows[row]}: label is {label[row]}; soft labels are {classes} "
-                             "shares of 0 or more that add up to 1")
-        return None
+            check_classes(label, int(info.num_classes), rows)
 
     def objective(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
         """(sum of the cross-entropies, sum of the weights)."""

@@ -5,7 +5,6 @@ Batch: `input_ids` int32 `[B, T]`, `label` int32 `[B, T]`, the token that follow
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,8 +14,8 @@ from jaxtyping import Array, Float
 
 from zoo.errors import InputError
 from zoo.tasks.batch import Apply, Batch, expect_width, position_weights, run, where_counts
-from zoo.tasks.bind import bound, check_options, fact
-from zoo.tasks.check import check_classes, check_inputs, check_label
+from zoo.tasks.bind import bound, check_options, expect_label, fact
+from zoo.tasks.check import Rows, check_classes, check_inputs, check_label
 from zoo.tasks.losses import logsumexp, softmax, softmax_cross_entropy, wide
 from zoo.tasks.metrics import Metric, likelihood, mean, position_accuracy
 
@@ -55,9 +54,10 @@ class LanguageModelling:
         if "decoder_input_ids" in (getattr(info, "inputs", None) or {}):
             raise InputError("LanguageModelling needs single texts; these data are pairs: "
                              "use Translation")
+        expect_label(self, info, "int32", (1,), "it needs the next token of every position")
         return bound(self, vocab_size=int(vocab_size))
 
-    def check(self, batch: Batch, info: Any, rows: Sequence[str]) -> None:
+    def check(self, batch: Batch, info: Any, rows: Rows) -> None:
         """Host check of one batch; InputError names the record."""
         check_inputs(batch, info, rows)
         if "input_ids" not in batch:

@@ -101,21 +101,22 @@ def softmax_cross_entropy(
 
 def binary_cross_entropy(
     logits: Float[Array, "*axes"],
-    labels: Int[Array, "*axes"],
+    labels: Int[Array, "*axes"] | Float[Array, "*axes"],
     weights: Float[Array, "*axes"],
     *,
     label_smoothing: float = 0.0,
-    class_weights: tuple[float, float] | None = None,
+    class_weights: tuple[float, ...] | None = None,
 ) -> tuple[Sum, Sum]:
     """Cross-entropy of sigmoid(logits) with labels 0 and 1, in nats.
 
+    Equal to `softmax_cross_entropy` of the two logits 0 and x, its options included.
+
     Args:
         logits: any axes.
-        labels: 0 or 1, of the same shape.
-        weights: weight of each position, of the same shape.
+        labels: 0 or 1, or the probability of 1; of the same shape.
+        weights: weight of each position; of the same shape.
         label_smoothing: pulls each target towards 1/2: `y (1 - s) + s / 2`.
-        class_weights: weights of label 0 and of label 1; the weighted sum is divided by the sum
-            of the weights of the true labels.
+        class_weights: weights of label 0 and of label 1.
 
     Returns:
         The weighted sum of the losses and the sum of the weights.
@@ -125,14 +126,17 @@ def binary_cross_entropy(
     """
     _expect("labels", labels.shape, logits.shape, logits.shape)
     _expect("weights", weights.shape, logits.shape, logits.shape)
+    if class_weights is not None:
+        _expect("class_weights", (len(class_weights),), (2,), logits.shape)
+    negative, positive = (1.0, 1.0) if class_weights is None else class_weights
     logits = where_counts(weights, wide(logits))
     weights = weights.astype(logits.dtype)
-    labels = where_counts(weights, labels)
-    if class_weights is not None:
-        weights = weights * jnp.where(labels == 1, class_weights[1], class_weights[0])
+    labels = where_counts(weights, labels).astype(logits.dtype)
     targets = labels * (1 - label_smoothing) + label_smoothing / 2
-    loss = targets * jax.nn.softplus(-logits) + (1 - targets) * jax.nn.softplus(logits)
-    return jnp.sum(weights * loss), jnp.sum(weights)
+    loss = positive * targets * jax.nn.softplus(-logits)
+    loss += negative * (1 - targets) * jax.nn.softplus(logits)
+    emphasis = positive * labels + negative * (1 - labels)
+    return jnp.sum(weights * loss), jnp.sum(weights * emphasis)
 
 
 def mean_squared_error(

@@ -1,10 +1,10 @@
 """Multilabel classification: any of C classes may be present in an example.
 
-Batch: a primary input, `label` int32 `[B, C]` of 0 and 1. Outputs: logits `[B, C]`.
+Batch: a primary input, `label` int32 `[B, C]` of 0 and 1, or float32 between them (mixed examples).
+Outputs: logits `[B, C]`.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,10 +18,19 @@ from zoo.tasks.bind import (
     bound,
     check_options,
     classes_of,
+    expect_label,
     fact,
     resolve_class_weights,
 )
-from zoo.tasks.check import check_inputs, check_label, check_range
+from zoo.tasks.check import (
+    Rows,
+    check_columns,
+    check_inputs,
+    check_label,
+    check_range,
+    is_soft,
+    refuse,
+)
 from zoo.tasks.losses import binary_cross_entropy, softmax
 from zoo.tasks.metrics import MATRIX_LIMIT, Metric, label_scores, mean, roc_auc
 
@@ -56,17 +65,20 @@ class Multilabel:
     def bind(self, info: Any) -> "Multilabel":
         """This task with the classes of the data; InputError when the labels are no classes."""
         count = classes_of(self, info)
+        expect_label(self, info, "int32", (1,), "use Classification")
         weights = resolve_class_weights(self.class_weights, count, info)
         return bound(self, num_classes=count, weights=weights)
 
-    def check(self, batch: Batch, info: Any, rows: Sequence[str]) -> None:
+    def check(self, batch: Batch, info: Any, rows: Rows) -> None:
         """Host check of one batch; InputError names the record."""
         check_inputs(batch, info, rows)
-        label = check_label(batch, rows, np.int32, (2,), "int32 [B, C] of 0 and 1")
-        if label.shape[1] != info.num_classes:
-            raise InputError(f"label of {rows[0]} has {label.shape[1]} columns; the data have "
-                             f"{info.num_classes} classes")
-        check_range("label", label, 2, rows, "0 or 1")
+        if is_soft(batch):
+            label = batch["label"]
+            refuse("label", label, ~((label >= 0) & (label <= 1)), rows, "a share in [0, 1]")
+        else:
+            label = check_label(batch, rows, np.int32, (2,), "int32 [B, C] of 0 and 1")
+            check_range("label", label, 2, rows, "0 or 1")
+        check_columns(label, int(info.num_classes), rows)
 
     def objective(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
         """(sum over the examples of the mean cross-entropy of the classes, sum of the weights).
@@ -116,8 +128,14 @@ class Multilabel:
         return (logits > math.log(self.threshold / (1 - self.threshold))).astype(jnp.int32)
 
     def _scores(self, outputs: Any, batch: Batch) -> tuple[Any, Any, Any]:
-        return outputs, batch["label"], example_weights(batch, len(outputs))
+        return outputs, hard(batch["label"]), example_weights(batch, len(outputs))
 
     def _decide(self, outputs: Any, batch: Batch) -> tuple[Any, Any, Any]:
         logits, label, weight = self._scores(outputs, batch)
         return self._label(logits), label, weight
+
+
+def hard(label: Any) -> Any:
+    """Labels of 0 and 1; of soft ones 1 where the share is above one half."""
+    floating = jnp.issubdtype(label.dtype, jnp.floating)
+    return (label > 0.5).astype(jnp.int32) if floating else label

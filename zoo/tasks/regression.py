@@ -4,7 +4,6 @@ Batch: a primary input, `label` float32 `[B]` or `[B, K]`, standardised by the d
 subtracted, divided by the standard deviation of the training split). Outputs: `[B, K]`, or `[B]`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,8 +13,8 @@ from jaxtyping import Array, Float
 
 from zoo.errors import InputError
 from zoo.tasks.batch import Apply, Batch, example_weights, run
-from zoo.tasks.bind import bound
-from zoo.tasks.check import check_finite, check_inputs, check_label
+from zoo.tasks.bind import bound, expect_label
+from zoo.tasks.check import Rows, check_inputs, check_label, refuse
 from zoo.tasks.losses import mean_squared_error, wide
 from zoo.tasks.metrics import Metric, mean, regression_scores
 
@@ -45,6 +44,7 @@ class Regression:
             raise InputError(f"Regression needs numbers; the labels of these data are "
                              f"{info.num_classes} classes: use Classification, Binary or "
                              "Multilabel")
+        expect_label(self, info, "float32", (0, 1), "it needs float32 numbers, one or K")
         mean_, std = getattr(info, "label_mean", None), getattr(info, "label_std", None)
         if mean_ is None and std is None:
             return self
@@ -57,7 +57,7 @@ class Regression:
             raise InputError(f"label_mean {means} and label_std {stds} do not fit")
         return bound(self, label_mean=means, label_std=stds)
 
-    def check(self, batch: Batch, info: Any, rows: Sequence[str]) -> None:
+    def check(self, batch: Batch, info: Any, rows: Rows) -> None:
         """Host check of one batch; InputError names the record."""
         check_inputs(batch, info, rows)
         label = check_label(batch, rows, np.float32, (1, 2), "float32 [B] or [B, K]")
@@ -65,7 +65,7 @@ class Regression:
         if width != len(self.label_mean):
             raise InputError(f"label of {rows[0]} has {width} values; the data have "
                              f"{len(self.label_mean)}")
-        check_finite("label", label, rows)
+        refuse("label", label, ~np.isfinite(label), rows, "a finite number")
 
     def objective(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
         """(sum of the squared errors of the standardised labels, sum of the weights)."""

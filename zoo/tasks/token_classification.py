@@ -4,7 +4,6 @@ Batch: a primary input whose second axis is time, `label` int32 `[B, T]`, -100 w
 none. Outputs: logits `[B, T, C]`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -25,10 +24,11 @@ from zoo.tasks.bind import (
     bound,
     check_options,
     classes_of,
+    expect_label,
     fact,
     resolve_class_weights,
 )
-from zoo.tasks.check import check_classes, check_inputs, check_label
+from zoo.tasks.check import Rows, check_classes, check_inputs, check_label
 from zoo.tasks.losses import softmax, softmax_cross_entropy
 from zoo.tasks.metrics import (
     MATRIX_LIMIT,
@@ -65,10 +65,11 @@ class TokenClassification:
     def bind(self, info: Any) -> "TokenClassification":
         """This task with the classes of the data; InputError when the labels are no classes."""
         count = classes_of(self, info)
+        expect_label(self, info, "int32", (1,), "use Classification")
         weights = resolve_class_weights(self.class_weights, count, info)
         return bound(self, num_classes=count, weights=weights)
 
-    def check(self, batch: Batch, info: Any, rows: Sequence[str]) -> None:
+    def check(self, batch: Batch, info: Any, rows: Rows) -> None:
         """Host check of one batch; InputError names the record."""
         check_inputs(batch, info, rows)
         primary = next(name for name in PRIMARY if name in batch)

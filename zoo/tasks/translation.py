@@ -14,8 +14,8 @@ import numpy as np
 
 from zoo.errors import InputError, require
 from zoo.tasks.batch import Apply, Batch, position_weights, run
-from zoo.tasks.bind import bound, check_options, fact
-from zoo.tasks.check import check_classes, check_inputs, check_label
+from zoo.tasks.bind import bound, check_options, expect_label, fact
+from zoo.tasks.check import Rows, check_classes, check_inputs, check_label
 from zoo.tasks.language_modelling import decide_tokens, expect_vocabulary, token_nats
 from zoo.tasks.losses import softmax_cross_entropy
 from zoo.tasks.metrics import (
@@ -64,9 +64,10 @@ class Translation:
                              f"{', '.join(inputs) or 'nothing'})")
         if self.bleu:
             require("sacrebleu", "text")
+        expect_label(self, info, "int32", (1,), "it needs the next token of every position")
         return bound(self, vocab_size=int(info.vocab_size))
 
-    def check(self, batch: Batch, info: Any, rows: Sequence[str]) -> None:
+    def check(self, batch: Batch, info: Any, rows: Rows) -> None:
         """Host check of one batch; InputError names the record."""
         check_inputs(batch, info, rows)
         for name in INPUTS:
@@ -109,10 +110,10 @@ class Translation:
         """State of `exact_match` and `bleu` of generated texts against their references."""
         return dict(text_counts(hypotheses, references, self.bleu))
 
-    def merge_text_metrics(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    def merge_text(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         """The state of the texts of both."""
         return dict(merge_text_counts(a, b))
 
-    def compute_text_metrics(self, state: dict[str, Any]) -> dict[str, Any]:
-        """`exact_match` in [0, 1] and, where asked for, `bleu` in [0, 100]; empty for no texts."""
+    def compute_text(self, state: dict[str, Any]) -> dict[str, Any]:
+        """`exact_match` in [0, 1] and, where asked for, `bleu` in [0, 100]; None for no texts."""
         return text_scores(state)

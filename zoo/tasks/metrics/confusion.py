@@ -9,13 +9,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from zoo.tasks.metrics.metric import Metric, Read, Scores, State
+from zoo.tasks.metrics.metric import Metric, Read, Scores, State, undefined
 
 MATRIX_LIMIT = 100
 """Above so many classes the confusion matrix is not kept."""
 
 
-def class_scores(num_classes: int, read: Read, average_only: bool = False) -> Metric:
+def class_scores(num_classes: int, read: Read) -> Metric:
     """Scores of single-label classification.
 
     `accuracy`; `precision`, `recall` and `f1`, each with `_macro` (over the classes that occur
@@ -25,7 +25,6 @@ def class_scores(num_classes: int, read: Read, average_only: bool = False) -> Me
     Args:
         num_classes: C.
         read: gives predicted and true class indices of any shape, and their weights.
-        average_only: leave out the lists per class.
     """
 
     def measure(outputs: Any, batch: Mapping[str, Any]) -> State:
@@ -43,12 +42,10 @@ def class_scores(num_classes: int, read: Read, average_only: bool = False) -> Me
 
     def compute(state: State) -> Scores:
         true, predicted, actual = (_counts(state, key) for key in ("true", "predicted", "actual"))
-        if not actual.sum():
-            return {}
+        scores: Scores = {"accuracy": float(_ratio(true.sum(), actual.sum()))}
         occurs = (predicted > 0) | (actual > 0)
-        scores = {"accuracy": float(true.sum() / actual.sum())}
-        scores |= averages(true, predicted, actual, occurs)
-        return scores if average_only else scores | per_class(true, predicted, actual)
+        scores |= averages(true, predicted, actual, occurs) | per_class(true, predicted, actual)
+        return scores if actual.sum() else undefined(scores)
 
     return Metric(_zero("true", "predicted", "actual", shape=(num_classes,)), measure, compute)
 
@@ -83,11 +80,11 @@ def label_scores(num_classes: int, read: Read) -> Metric:
         return counts | _zero("right", "weight", shape=())()
 
     def compute(state: State) -> Scores:
-        if not float(state["weight"]):
-            return {}
-        counts = tuple(_counts(state, key) for key in ("true", "predicted", "actual"))
-        scores = {"accuracy": float(state["right"]) / float(state["weight"])}
-        return scores | averages(*counts, np.ones(num_classes, bool)) | per_class(*counts)
+        true, predicted, actual = (_counts(state, key) for key in ("true", "predicted", "actual"))
+        scores: Scores = {"accuracy": float(_ratio(state["right"], state["weight"]))}
+        scores |= averages(true, predicted, actual, np.ones(num_classes, bool))
+        scores |= per_class(true, predicted, actual)
+        return scores if float(state["weight"]) else undefined(scores)
 
     return Metric(zero, measure, compute)
 
@@ -109,16 +106,14 @@ def confusion_matrix(num_classes: int, read: Read, binary: bool = False) -> Metr
 
     def compute(state: State) -> Scores:
         matrix = _counts(state, "matrix")
-        if not matrix.sum():
-            return {}
         whole = np.array_equal(matrix, np.rint(matrix))
         scores: Scores = {"confusion_matrix": (matrix.astype(int) if whole else matrix).tolist()}
         if binary:
             true, predicted, actual = np.diag(matrix), matrix.sum(0), matrix.sum(1)
-            scores["accuracy"] = float(true.sum() / actual.sum())
+            scores["accuracy"] = float(_ratio(true.sum(), actual.sum()))
             both = per_class(true, predicted, actual)
             scores |= {name.removesuffix("_per_class"): both[name][1] for name in both}
-        return scores
+        return scores if matrix.sum() else undefined(scores)
 
     return Metric(_zero("matrix", shape=(num_classes, num_classes)), measure, compute)
 
@@ -132,7 +127,7 @@ def averages(
     summed = per_class(*(np.sum(counts, keepdims=True) for counts in (true, predicted, actual)))
     for name, values in per_class(true, predicted, actual).items():
         score, values = name.removesuffix("_per_class"), np.asarray(values)
-        scores[f"{score}_macro"] = float(values[occurs].mean())
+        scores[f"{score}_macro"] = float(_ratio(values[occurs].sum(), occurs.sum()))
         scores[f"{score}_micro"] = summed[name][0]
         scores[f"{score}_weighted"] = float(_ratio((values * actual).sum(), actual.sum()))
     return scores

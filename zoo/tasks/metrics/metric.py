@@ -22,14 +22,14 @@ class Metric:
     """One or more numbers computed from a state that batches add to.
 
     Update one state per batch on the device, where it is float32 and counts to 2^24 exactly, and
-    merge the states of batches on the host, in float64. A number that is not defined, because
-    no example counts or a class is missing, is left out of what `compute` returns; one
-    that is defined but not finite (the model returned NaN) is returned as it is.
+    merge the states of batches on the host, in float64. `compute` always returns the same
+    names; a number that is not defined, because no example counts or a class is missing, is None
+    (null in JSON); one that is defined but not finite (the model returned NaN) is as it is.
 
     Attributes:
         zero: the state of no examples.
         measure: `(outputs, batch) -> state` of one batch; jnp, traced.
-        compute: `state -> {name: number, or list of numbers per class}`; numpy, on the host.
+        compute: `state -> {name: number, list of numbers per class, or None}`; on the host.
         reduce: how states combine, over batches and over devices: added, or put one after the
             other along axis 0.
     """
@@ -66,7 +66,7 @@ def mean(
 
     def compute(state: State) -> Scores:
         weight = float(state["weight"])
-        return {name: float(state["sum"]) / weight} if weight else {}
+        return {name: float(state["sum"]) / weight if weight else None}
 
     return Metric(_zero_mean, _named(measure), compute)
 
@@ -80,18 +80,17 @@ def likelihood(
         measure: `(outputs, batch) -> (sum of -log p of the true tokens in nats, their number)`.
         bytes_per_token: mean length of a token in bytes; None leaves out `bits_per_byte`.
 
-    Perplexity is exp(mean), left out where that is beyond float64; bits per byte is
+    Perplexity is exp(mean), infinite beyond float64; bits per byte is
     mean / (ln 2 x bytes per token).
     """
 
     def compute(state: State) -> Scores:
-        if not float(state["weight"]):
-            return {}
-        nats = float(state["sum"]) / float(state["weight"])
-        scores = {} if nats > 700 else {"perplexity": math.exp(nats)}
+        weight = float(state["weight"])
+        nats = float(state["sum"]) / weight if weight else math.nan
+        scores: Scores = {"perplexity": math.inf if nats > 700 else math.exp(nats)}
         if bytes_per_token is not None:
             scores["bits_per_byte"] = nats / (math.log(2) * bytes_per_token)
-        return scores
+        return scores if weight else undefined(scores)
 
     return Metric(_zero_mean, _named(measure), compute)
 
@@ -121,6 +120,11 @@ def position_accuracy(read: Read) -> Metric:
         return jnp.sum(where_counts(weight, weight * (predicted == label))), jnp.sum(weight)
 
     return mean("accuracy", measure)
+
+
+def undefined(scores: Scores) -> Scores:
+    """The same names, every number None."""
+    return dict.fromkeys(scores)
 
 
 def _zero_mean() -> State:

@@ -38,8 +38,8 @@ def roc_auc(columns: int | None, read: Read) -> Metric:
     """`roc_auc`: the area under the ROC curve, exact, ties counted half.
 
     The state keeps every score. For several columns the areas are averaged (macro): column c
-    of the labels against all others. Left out where a column has only one kind of label, or a
-    score is NaN. Equal to scikit-learn's `roc_auc_score` on the same scores.
+    of the labels against all others. None where a column has only one kind of label, or a score is
+    NaN. Equal to scikit-learn's `roc_auc_score` on the same scores.
 
     Args:
         columns: number of columns C; None for a single one.
@@ -65,11 +65,12 @@ def roc_auc(columns: int | None, read: Read) -> Metric:
     def compute(state: State) -> Scores:
         counts = np.asarray(state["weight"]) > 0
         weight = np.asarray(state["weight"], np.float64)[counts]
-        scores = np.asarray(state["score"])[counts].reshape(len(weight), -1)
-        labels = np.asarray(state["label"])[counts].reshape(len(weight), -1)
+        scores = np.asarray(state["score"])[counts].reshape(len(weight), columns or 1)
+        labels = np.asarray(state["label"])[counts].reshape(len(weight), columns or 1)
         areas = [area(s, label, weight) for s, label in zip(scores.T, labels.T, strict=True)]
         defined = [each for each in areas if each is not None]
-        return {"roc_auc": float(np.mean(defined))} if len(defined) == len(areas) > 0 else {}
+        whole = len(defined) == len(areas)
+        return {"roc_auc": float(np.mean(defined)) if whole else None}
 
     return Metric(zero, measure, compute, reduce="concat")
 

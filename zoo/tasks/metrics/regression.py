@@ -8,7 +8,7 @@ import numpy as np
 
 from zoo.tasks.batch import where_counts
 from zoo.tasks.losses import wide
-from zoo.tasks.metrics.metric import Metric, Read, Scores, State
+from zoo.tasks.metrics.metric import Metric, Read, Scores, State, undefined
 
 SUMS = ("squared_error", "absolute_error", "label", "squared_label")
 
@@ -17,7 +17,8 @@ def regression_scores(std: tuple[float, ...], read: Read) -> Metric:
     """`mse`, `mae` and `r2`, averaged over the K values of an example.
 
     Equal to scikit-learn's `mean_squared_error`, `mean_absolute_error` and `r2_score`. R2 needs
-    two examples; where the labels are all equal it is 1 if the predictions are perfect, else 0.
+    two examples, else it is None; where the labels are all equal it is 1 if the predictions are
+    perfect, else 0.
 
     Args:
         std: what the labels were divided by after their mean was subtracted, for each of the K.
@@ -40,20 +41,17 @@ def regression_scores(std: tuple[float, ...], read: Read) -> Metric:
 
     def compute(state: State) -> Scores:
         weight = float(state["weight"])
-        if not weight:
-            return {}
         squared, absolute, label, squared_label = (
-            np.asarray(state[key], np.float64) / weight for key in SUMS
+            np.asarray(state[key], np.float64) / (weight or 1) for key in SUMS
         )
-        scores = {
+        variance = squared_label - label**2
+        constant = variance <= 1e-6 * squared_label  # the noise of float32 sums
+        r2 = np.where(constant, squared == 0, 1 - squared / np.where(constant, 1, variance))
+        scores: Scores = {
             "mse": float(np.mean(squared * scale**2)),
             "mae": float(np.mean(absolute * scale)),
+            "r2": float(np.mean(r2)) if int(state["count"]) >= 2 else None,
         }
-        if int(state["count"]) >= 2:
-            variance = squared_label - label**2
-            constant = variance <= 1e-6 * squared_label  # the noise of float32 sums
-            r2 = 1 - squared / np.where(constant, 1, variance)
-            scores["r2"] = float(np.mean(np.where(constant, squared == 0, r2)))
-        return scores
+        return scores if weight else undefined(scores)
 
     return Metric(zero, measure, compute)

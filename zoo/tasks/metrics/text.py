@@ -50,12 +50,13 @@ def text_scores(state: State) -> Scores:
     """`exact_match` in [0, 1] and, where n-grams were counted, `bleu` in [0, 100].
 
     BLEU equals `sacrebleu.corpus_bleu` on the whole list (13a tokens, exponential smoothing).
-    Both are left out when there are no texts.
+    Both are None when there are no texts.
     """
-    if not int(state["count"]):
-        return {}
-    scores: Scores = {"exact_match": int(state["exact"]) / int(state["count"])}
-    if "correct" in state:
+    count = int(state["count"])
+    scores: Scores = {"exact_match": int(state["exact"]) / count if count else None}
+    if "correct" in state and not count:
+        scores["bleu"] = None
+    elif "correct" in state:
         score = require("sacrebleu.metrics", "text").BLEU.compute_bleu(
             state["correct"].tolist(), state["total"].tolist(), *state["lengths"].tolist(),
             smooth_method="exp", max_ngram_order=ORDERS,
