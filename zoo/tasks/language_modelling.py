@@ -16,7 +16,7 @@ from zoo.errors import InputError
 from zoo.tasks.batch import Apply, Batch, expect_width, position_weights, run, where_counts
 from zoo.tasks.bind import bound, check_options, expect_label, fact
 from zoo.tasks.check import Rows, check_classes, check_inputs, check_label
-from zoo.tasks.losses import logsumexp, softmax, softmax_cross_entropy, wide
+from zoo.tasks.losses import log_softmax, softmax, softmax_cross_entropy
 from zoo.tasks.metrics import Metric, likelihood, mean, position_accuracy
 
 
@@ -128,9 +128,9 @@ def expect_vocabulary(outputs: Any, vocab_size: int) -> None:
 
 def token_costs(outputs: Any, label: Any, weight: Any) -> Float[Array, "B T"]:
     """-log p of the true token in nats, times its weight; 0 where the weight is."""
-    logits = where_counts(weight, wide(jnp.asarray(outputs)))
+    logp = log_softmax(where_counts(weight, jnp.asarray(outputs)))
     index = where_counts(weight, jnp.asarray(label))[..., None]
-    return weight * (logsumexp(logits) - jnp.take_along_axis(logits, index, axis=-1)[..., 0])
+    return -weight * jnp.take_along_axis(logp, index, axis=-1)[..., 0]
 
 
 def token_nats(outputs: Any, batch: Batch) -> tuple[Any, Any]:

@@ -20,21 +20,15 @@ def wide(values: Array) -> Array:
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
-def logsumexp(logits: Float[Array, "*axes C"]) -> Float[Array, "*axes"]:
-    """log sum exp over the last axis, stable.
-
-    Its gradient multiplies by an explicit reciprocal, and so has the same bits on any number of
-    devices; a division by a broadcast sum has not.
-    """
-    top = jax.lax.stop_gradient(jnp.max(logits, -1))
-    top = jnp.where(jnp.isfinite(top), top, 0)
-    return jnp.log(jnp.sum(jnp.exp(logits - top[..., None]), -1)) + top
+def log_softmax(logits: Float[Array, "*axes C"]) -> Float[Array, "*axes C"]:
+    """Log-probabilities over the last axis, in at least float32."""
+    shifted, log_sum, _ = _shifted(wide(jnp.asarray(logits)))
+    return shifted - log_sum[..., None]
 
 
 def softmax(logits: Float[Array, "*axes C"]) -> Float[Array, "*axes C"]:
     """Probabilities over the last axis, in at least float32."""
-    logits = wide(jnp.asarray(logits))
-    return jnp.exp(logits - logsumexp(logits)[..., None])
+    return jnp.exp(log_softmax(logits))
 
 
 def softmax_cross_entropy(
@@ -79,23 +73,23 @@ def softmax_cross_entropy(
     logits = where_counts(weights, wide(logits))
     weights = weights.astype(logits.dtype)
     labels = where_counts(weights, labels)
-    normaliser = logsumexp(logits)
-    costs = normaliser[..., None] - logits
+    shifted, log_sum, top = _shifted(logits)
     per_class = jnp.asarray((1.0,) * classes if class_weights is None else class_weights,
                             logits.dtype)
     if soft:
         targets = labels.astype(logits.dtype)
         emphasis = jnp.sum(targets * per_class, -1)
-        loss = jnp.sum(targets * per_class * costs, -1)
+        loss = jnp.sum(targets * per_class * (log_sum[..., None] - shifted), -1)
     else:
-        hit = labels[..., None] == jnp.arange(classes, dtype=labels.dtype)
+        own = jnp.take_along_axis(shifted, labels[..., None], axis=-1)[..., 0]
         emphasis = jnp.ones_like(weights) if class_weights is None else per_class[labels]
-        loss = emphasis * jnp.sum(jnp.where(hit, costs, 0), -1)
+        loss = emphasis * (log_sum - own)
     if label_smoothing:
         loss = (1 - label_smoothing) * loss
-        loss += label_smoothing / classes * jnp.sum(per_class * costs, -1)
+        costs = per_class * (log_sum[..., None] - shifted)
+        loss += label_smoothing / classes * jnp.sum(costs, -1)
     if z_loss:
-        loss += z_loss * emphasis * normaliser**2
+        loss += z_loss * emphasis * (top + log_sum) ** 2
     return jnp.sum(weights * loss), jnp.sum(weights * emphasis)
 
 
@@ -155,6 +149,19 @@ def mean_squared_error(
     error = where_counts(weights, wide(outputs) - labels)
     weights = weights.astype(error.dtype)
     return jnp.sum(weights * jnp.mean(error**2, -1)), jnp.sum(weights)
+
+
+def _shifted(logits: Array) -> tuple[Array, Array, Array]:
+    """Logits less their maximum, the log of the sum of their exponentials, and the maximum.
+
+    Working on shifted logits loses no digits however large they are. The gradient multiplies by
+    an explicit reciprocal, and so has the same bits on any number of devices; a division by a
+    broadcast sum has not.
+    """
+    top = jax.lax.stop_gradient(jnp.max(logits, -1))
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    shifted = logits - top[..., None]
+    return shifted, jnp.log(jnp.sum(jnp.exp(shifted), -1)), top
 
 
 def _expect(name: str, got: tuple, wanted: tuple, outputs: tuple) -> None:
