@@ -142,7 +142,7 @@ def evaluate_command(options: Evaluate) -> int:
     """`zoo evaluate`."""
     import dataclasses
 
-    from zoo import runs
+    from zoo import assemble, runs
     from zoo.errors import InputError
 
     configure(options.devices, True)
@@ -160,10 +160,10 @@ def evaluate_command(options: Evaluate) -> int:
         eval_batch_size=options.batch_size or opened.run.eval_batch_size,
         mesh=type(opened.run.mesh)(),
     )  # fmt: skip
-    parallel = loop.parallelism(run)
+    parallel = assemble.parallelism(run)
     evaluator = Evaluator(
         opened.module, opened.task, parallel,
-        *runs.text_generator(opened.module, opened.task, run.data, opened.info),
+        *assemble.text_generator(opened.module, opened.task, run.data, opened.info),
     )  # fmt: skip
     variables = parallel.place_state(opened.variables)
     split = data.splits[options.split]

@@ -1,15 +1,12 @@
 """A run as one value: `Run` and its parts, read from a config file and the command line.
 
 A config file is Python with one value, `config = Run(...)`. The command line overrides leaves.
-A run folder holds the same value as JSON, where models, tasks and sources bear registered names:
-nothing is ever imported from a run folder.
 """
 
 import dataclasses
 import difflib
 import importlib.util
 import inspect
-import json
 import re
 import sys
 import traceback
@@ -18,10 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_type_hints
 
-from zoo import data, tasks
 from zoo.data import Augment
 from zoo.errors import InputError
-from zoo.models import registry
 from zoo.parallel.mesh import MeshShape
 from zoo.training.optimizers import Optimizer, Schedule
 
@@ -127,8 +122,12 @@ def parse(argv: list[str], prog: str = "train.py") -> tuple[Run, ModuleType | No
         print(f"--config FILE_OR_NAME: the run to start from, now {path.stem}; "
               f"known: {', '.join(known_configs())}\n")  # fmt: skip
     run = tyro.cli(
-        Run, args=rest, default=default, prog=prog,
-        description=inspect.getdoc(module) or "", config=(tyro.conf.AvoidSubcommands,),
+        Run,
+        args=rest,
+        default=default,
+        prog=prog,
+        description=inspect.getdoc(module) or "",
+        config=(tyro.conf.AvoidSubcommands,),
     )
     if not run.workdir:
         run = dataclasses.replace(run, workdir=f"runs/{path.stem}")
@@ -195,12 +194,18 @@ def load(path: Path) -> tuple[ModuleType, Run]:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:
-        lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)]
+        lines = [
+            at.lineno
+            for at in traceback.extract_tb(error.__traceback__)
+            if at.filename == str(path)
+        ]
         line = lines[-1] if lines else getattr(error, "lineno", None) or 1
         raise InputError(f"{path}:{line}: {type(error).__name__}: {error}") from error
     value = getattr(module, "config", None)
     if not isinstance(value, Run):
-        raise InputError(f"{path} must hold one value `config = Run(...)`, found {type(value).__name__}")
+        raise InputError(
+            f"{path} must hold one value `config = Run(...)`, found {type(value).__name__}"
+        )
     return module, value
 
 
@@ -227,7 +232,9 @@ def check(run: Run) -> None:
     if not 0 <= run.average < 1:
         raise InputError(f"average must be at least 0 and below 1, got {run.average}")
     if run.batch_size % run.accumulate:
-        raise InputError(f"batch_size {run.batch_size} is not a multiple of accumulate {run.accumulate}")
+        raise InputError(
+            f"batch_size {run.batch_size} is not a multiple of accumulate {run.accumulate}"
+        )
     if run.best_metric and not run.best_mode:
         raise InputError(f"best_metric {run.best_metric} needs --best-mode max or min")
     seconds(run.stop_after)
@@ -265,124 +272,3 @@ def seconds(text: str) -> float:
     if not match:
         raise InputError(f"stop_after {text!r} is no duration; write 90s, 170m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def to_json(run: Run) -> dict[str, Any]:
-    """The run as plain values, with registered names for model, task and data."""
-    values = {}
-    for part in dataclasses.fields(run):
-        value = getattr(run, part.name)
-        kind = _kind_of(part.name, value)
-        values[part.name] = ({"kind": kind} | _plain(value)) if kind else _plain(value)
-    return values
-
-
-def from_json(values: dict[str, Any], module: ModuleType | None = None) -> Run:
-    """The run that `to_json` wrote. A user's own classes are looked up in `module`.
-
-    Raises:
-        InputError: a name or field is unknown, or a class of the user's own is needed.
-    """
-    fields = {part.name: part for part in dataclasses.fields(Run)}
-    if unknown := sorted(set(values) - set(fields)):
-        raise InputError(f"config.json has fields unknown to this version: {', '.join(unknown)}")
-    built = {}
-    for name, value in values.items():
-        if name in ("model", "task", "data"):
-            kind = value.get("kind", "")
-            built[name] = _build(_class_of(name, kind, module), value, name)
-        else:
-            built[name] = _build(get_type_hints(Run)[name], value, name)
-    run = Run(**built)
-    check(run)
-    return run
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The experiment fields in which two resolved configs differ, as `path: old -> new`."""
-    found = []
-
-    def walk(path: str, a: Any, b: Any) -> None:
-        if isinstance(a, dict) and isinstance(b, dict):
-            for key in sorted(set(a) | set(b)):
-                walk(f"{path}.{key}" if path else key, a.get(key), b.get(key))
-        elif a != b:
-            found.append(f"{path}: {json.dumps(a)} -> {json.dumps(b)}")
-
-    walk("", {k: v for k, v in old.items() if k not in EXECUTION},
-         {k: v for k, v in new.items() if k not in EXECUTION})  # fmt: skip
-    return found
-
-
-def _kind_of(name: str, value: Any) -> str:
-    if name not in ("model", "task", "data"):
-        return ""
-    names = [kind for kind, cls in _known(name).items() if cls is type(value)]
-    return names[0] if names else f"user:{type(value).__name__}"
-
-
-def _known(name: str) -> dict[str, type]:
-    if name == "model":
-        return {kind: module.Config for kind, module in registry.families().items()}
-    return {"task": tasks.REGISTRY, "data": data.REGISTRY}[name]
-
-
-def _class_of(name: str, kind: str, module: ModuleType | None) -> type:
-    if kind.startswith("user:"):
-        cls = getattr(module, kind.removeprefix("user:"), None)
-        if not isinstance(cls, type):
-            raise InputError(
-                f"the {name} of this run is {kind.removeprefix('user:')}, a class of its author's "
-                "own; give its file with --config"
-            )
-        return cls
-    if kind not in _known(name):
-        raise InputError(f"config.json names the {name} {kind!r}; known: {', '.join(_known(name))}")
-    return _known(name)[kind]
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            part.name: _nested(getattr(value, part.name))
-            for part in dataclasses.fields(value)
-            if part.init
-        }
-    if isinstance(value, tuple | list):
-        return [_nested(item) for item in value]
-    return value
-
-
-def _nested(value: Any) -> Any:
-    kind = {"type": type(value).__name__} if dataclasses.is_dataclass(value) else {}
-    return kind | _plain(value) if kind else _plain(value)
-
-
-def _build(cls: Any, value: Any, path: str) -> Any:
-    """A value from JSON. A nested dataclass is a class of the module that its parent lives in."""
-    if isinstance(value, list):
-        return tuple(_build(cls, item, path) for item in value)
-    if not isinstance(value, dict):
-        return value
-    if "type" in value:
-        home = sys.modules[cls.__module__] if isinstance(cls, type) else None
-        hinted = cls if isinstance(cls, type) and cls.__name__ == value["type"] else None
-        cls = hinted or getattr(home, value["type"], None)
-    if not dataclasses.is_dataclass(cls) or not isinstance(cls, type):
-        raise InputError(f"config.json: cannot read {path}")
-    names = {part.name for part in dataclasses.fields(cls)}
-    given = {key: item for key, item in value.items() if key not in ("kind", "type")}
-    if unknown := sorted(set(given) - names):
-        raise InputError(f"config.json: {path} has no field {', '.join(unknown)}")
-    hints = get_type_hints(cls)
-    try:
-        return cls(**{
-            key: _build(_dataclass_hint(hints[key]) or cls, item, f"{path}.{key}")
-            for key, item in given.items()
-        })  # fmt: skip
-    except TypeError as error:
-        raise InputError(f"config.json: {path}: {error}") from None
-
-
-def _dataclass_hint(hint: Any) -> Any:
-    return hint if dataclasses.is_dataclass(hint) else None

@@ -1,6 +1,5 @@
-"""What a run is made of: model, task and data joined; and opening a run folder again."""
+"""Run folders: opening one again, starting from one, keeping one to its experiment."""
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,99 +8,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from zoo import assemble, config_json
 from zoo import config as configs
+from zoo.data import Info
 from zoo.errors import InputError, RunError
-from zoo.models import registry
 from zoo.training.checkpoints import Checkpoints, abstract_state
-from zoo.training.state import State, initial_state
-
-
-def build_model(run: configs.Run, task: Any) -> Any:
-    """The module of a run, with the head that its task needs.
-
-    Raises:
-        InputError: the model has no such head.
-    """
-    known = getattr(registry.module_of(run.model), "TASKS", None)
-    names = tuple(getattr(task, "names", ())) or (None,)
-    usable = [name for name in names if known is None or name in known]
-    if not usable:
-        raise InputError(
-            f"model {registry.family(run.model)} has no head for {names[0]}; it has: "
-            f"{', '.join(known or ())}"
-        )
-    return run.model.build(usable[0], jnp.dtype(run.dtype), jnp.dtype(run.param_dtype))
-
-
-def example_inputs(info: Any, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of a batch of model inputs, as the data give them."""
-    return {
-        key: jax.ShapeDtypeStruct((batch_size, *shape), np.dtype(dtype))
-        for key, (shape, dtype) in info.inputs.items()
-    }
-
-
-def init_variables(module: Any, task: Any, info: Any, key: Any) -> dict[str, Any]:
-    """Fresh variables of a module for the shapes of the data (to be run under one jit)."""
-    from zoo.tasks.batch import split_inputs
-
-    batch = {k: jnp.zeros(v.shape, v.dtype) for k, v in example_inputs(info, 2).items()}
-    primary, keywords = split_inputs(batch)
-    return module.init(key, primary, **keywords)
-
-
-def check_fit(run: configs.Run, module: Any, task: Any, info: Any) -> None:
-    """Checks, without computing, that the model takes the data's inputs and the task its outputs.
-
-    Raises:
-        InputError: saying what the model wants and what the data give.
-    """
-    given = example_inputs(info, 2)
-    wanted = run.model.inputs() if hasattr(run.model, "inputs") else {}
-    for key, spec in list(wanted.items())[:1]:
-        primary = next((k for k in ("image", "features", "input_ids") if k in given), "")
-        shape = given[primary].shape[1:] if primary else ()
-        if not _agree(spec, given.get(primary)):
-            raise InputError(
-                f"{registry.family(run.model)} takes {key} {_show(spec.shape[1:], spec.dtype)}, the "
-                f"data give {primary or 'no input'} "
-                f"{_show(shape, given[primary].dtype) if primary else ''}; change the model's "
-                "config (--model...) or the data's (--data...)"
-            )
-    if info.vocab_size and (getattr(run.model, "vocab_size", None) or info.vocab_size) < info.vocab_size:
-        raise InputError(
-            f"the data have {info.vocab_size} tokens, the model {run.model.vocab_size}; set "
-            f"--model.vocab-size {info.vocab_size}"
-        )
-    try:
-        jax.eval_shape(lambda: init_variables(module, task, info, jax.random.key(0)))
-    except InputError:
-        raise
-    except Exception as error:
-        first = (str(error).strip() or repr(error)).splitlines()[0]
-        raise InputError(
-            f"the model does not take the data's inputs "
-            f"({', '.join(f'{k} {_show(v.shape[1:], v.dtype)}' for k, v in given.items())}): {first}"
-        ) from error
-
-
-def _agree(spec: Any, given: Any) -> bool:
-    if given is None or np.issubdtype(spec.dtype, np.integer) != np.issubdtype(given.dtype, np.integer):
-        return False
-    ours, theirs = spec.shape[1:], given.shape[1:]
-    if len(ours) == 1 and not np.issubdtype(spec.dtype, np.integer):
-        return int(np.prod(theirs)) == ours[0]  # a vector takes anything of its size, flattened
-    if len(ours) != len(theirs):
-        return False
-    # Sequences may have another length; the model says itself which lengths it takes.
-    fixed = ours[1:] if len(ours) < 3 else ours
-    return fixed == theirs[len(theirs) - len(fixed) :]
-
-
-def _show(shape: tuple[int, ...], dtype: Any) -> str:
-    return f"{np.dtype(dtype).name}[{', '.join(map(str, ('B', *shape)))}]"
+from zoo.training.receipt import write_json
+from zoo.training.state import State, leaf_paths
 
 
 @dataclass(frozen=True)
@@ -147,10 +61,8 @@ def open_run(
         InputError: no run folder, or no such checkpoint.
         RunError: no checkpoint that is whole.
     """
-    from zoo.data import Info
-
     folder = Path(folder)
-    run = configs.from_json(read_config(folder), module)
+    run = config_json.from_json(read_config(folder), module)
     directory = folder / "checkpoints"
     if not directory.is_dir():
         raise InputError(f"{folder} has no checkpoints yet; train it first")
@@ -169,17 +81,15 @@ def open_run(
     if info is None:
         raise RunError(f"no whole checkpoint in {directory}")
     task = run.task.bind(info)
-    model = build_model(run, task)
-    like = abstract_training_state(run, model, task, info, run.steps)
+    model = assemble.build_model(run, task)
+    like = jax.eval_shape(lambda: assemble.fresh_state(run, model, task, info))
     single = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     like = abstract_state(like, jax.tree.map(lambda _: single, like))
     restored = checkpoints.restore(like, step)
     checkpoints.close()
     assert restored is not None
     state = restored[0]
-    return OpenedRun(
-        run, info, task, model, state.averaged_variables, int(state.step), folder
-    )
+    return OpenedRun(run, info, task, model, state.averaged_variables, int(state.step), folder)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -200,25 +110,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return value
 
 
-def abstract_training_state(run: configs.Run, module: Any, task: Any, info: Any, steps: int) -> State:
-    """Shapes of the whole training state."""
-    return jax.eval_shape(lambda: fresh_state(run, module, task, info, steps))
-
-
-def fresh_state(run: configs.Run, module: Any, task: Any, info: Any, steps: int) -> State:
-    """The state before the first step (to be run under one jit)."""
-    variables = init_variables(module, task, info, jax.random.key(run.seed))
-    return initial_state(variables, run.optimizer.build(steps), run.seed, run.average > 0)
-
-
 def warm_start(state: State, source: OpenedRun, warn: Any) -> State:
     """`state` with the parameters and statistics of another run, where their shapes agree.
 
     Raises:
         InputError: no parameter agrees.
     """
-    from zoo.training.state import leaf_paths
-
     theirs = leaf_paths(source.variables)
     new: list[str] = []
 
@@ -234,7 +131,8 @@ def warm_start(state: State, source: OpenedRun, warn: Any) -> State:
     if len(new) == len(leaf_paths(state.variables)):
         raise InputError(f"init_from: no parameter of {source.folder} fits this model")
     if new:
-        warn(f"init_from: these start anew, since {source.folder} has none of their shape: {', '.join(new)}")
+        names = ", ".join(new)
+        warn(f"init_from: {source.folder} has nothing of the shape of {names}; these start anew")
     params = variables.pop("params")
     average = jax.tree.map(jnp.array, params) if state.average else state.average
     return state.replace(params=params, extra=variables, average=average)
@@ -252,31 +150,24 @@ def _choose(checkpoints: Checkpoints, name: str, steps: list[int]) -> int | None
     )
 
 
-def text_generator(module: Any, task: Any, source: Any, info: Any) -> tuple[Any, Any]:
-    """For tasks that score generated text: `(variables, batch) -> ids`, and ids to text.
+def write_config(folder: Path, run: configs.Run) -> None:
+    """Writes config.json, unless the folder already holds this experiment.
 
-    Both are None for all other tasks.
+    Raises:
+        InputError: it holds another one; the message names the fields that differ.
     """
-    if not getattr(task, "generates", False):
-        return None, None
-    from zoo.inference.generation import greedy
-
-    def generate(variables: Any, batch: dict[str, np.ndarray]) -> Any:
-        return greedy(
-            module, variables, batch["input_ids"], batch.get("attention_mask"),
-            bos=info.bos, eos=info.eos, pad=info.pad, max_length=info.max_length,
-        )  # fmt: skip
-
-    return generate, lambda ids: source.decode(ids, info)
-
-
-def resolved(run: configs.Run) -> configs.Run:
-    """The run with its intervals filled in: ten evaluations, a hundred log lines."""
-    eval_every = run.eval_every or max(run.steps // 10, 1)
-    return dataclasses.replace(
-        run,
-        eval_every=eval_every,
-        log_every=run.log_every or max(run.steps // 100, 1),
-        save_every=run.save_every or eval_every,
-        eval_batch_size=run.eval_batch_size or run.batch_size,
-    )
+    new = config_json.to_json(run)
+    if (folder / "config.json").is_file():
+        old = read_config(folder)
+        found = config_json.differences(old, new)
+        if old.get("steps", 0) < run.steps and not run.optimizer.schedule.depends_on_steps():
+            found = [field for field in found if not field.startswith("steps: ")]
+        if found:
+            raise InputError(
+                f"{folder} holds another experiment; choose another --workdir, or undo: "
+                + "; ".join(found)
+            )
+    elif (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
+        raise InputError(f"{folder} holds checkpoints but no config.json; choose another --workdir")
+    if jax.process_index() == 0:
+        write_json(folder / "config.json", new)

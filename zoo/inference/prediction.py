@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from zoo.assemble import text_generator
 from zoo.errors import InputError
-from zoo.runs import OpenedRun, text_generator
+from zoo.runs import OpenedRun
 from zoo.tasks import split_inputs
 
 MANY = 20  # classes above which only the likeliest are printed
@@ -76,7 +77,11 @@ def _row(opened: OpenedRun, found: dict[str, Any]) -> dict[str, Any]:
     names = list(info.class_names)
     for key, value in found.items():
         if key == "probabilities" and value.ndim == 1:
-            labels = names if len(names) == len(value) else [_token(opened, i) for i in range(len(value))]
+            labels = (
+                names
+                if len(names) == len(value)
+                else [_token(opened, i) for i in range(len(value))]
+            )
             row[key] = {label: float(p) for label, p in zip(labels, value, strict=True)}
         elif key == "label" and value.ndim == 0:
             row[key] = names[int(value)] if names else _token(opened, int(value))

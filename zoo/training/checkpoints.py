@@ -41,7 +41,9 @@ class Checkpoints:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._set_partial_steps_aside()
         best = keep.BestN(
-            get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
+            get_metric_fn=lambda metrics: metrics["score"],
+            n=1,
+            keep_checkpoints_without_metrics=False,
         )
         self._manager = ocp.CheckpointManager(
             self.directory,

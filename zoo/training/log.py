@@ -93,7 +93,9 @@ class Log:
         if self._progress.disable and (time.monotonic() - self._said > QUIET or step == self._last):
             self._said = time.monotonic()
             left = (self._last - step) / max(rate, 1e-9)
-            self.say(f"step {step}/{self._last}  loss {values['loss']:.4f}  {text}  {left:.0f} s left")
+            self.say(
+                f"step {step}/{self._last}  loss {values['loss']:.4f}  {text}  {left:.0f} s left"
+            )
         self._progress.update(
             self._bar, completed=step, loss=f"loss {values['loss']:.4f}", rate=text
         )

@@ -4,8 +4,8 @@ The batch and the key of step n are functions of the seed and n, so a run that i
 and started again ends with the same bits.
 """
 
+import dataclasses
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from zoo import config as configs, runs
+from zoo import assemble, runs
+from zoo import config as configs
 from zoo.data import Stream, evaluation_batches, load
 from zoo.errors import InputError, RunError
-from zoo.parallel.compile import Jit, Pmap, check_divisible, initialise, local_rows
-from zoo.parallel.mesh import make_mesh, select_devices
+from zoo.parallel.compile import check_divisible, initialise, local_rows
 from zoo.training import pictures
 from zoo.training.checkpoints import Checkpoints, abstract_state
 from zoo.training.evaluator import Evaluator
+from zoo.training.feed import Feed, Rows, microbatches
 from zoo.training.lock import Lock
 from zoo.training.log import Log
 from zoo.training.receipt import append_start, describe_start, write_json
 from zoo.training.signals import Signals
-from zoo.training.state import State, params_digest
+from zoo.training.state import params_digest
 from zoo.training.step import Step, slow_in_loops, steps_per_dispatch
 
 
@@ -70,18 +71,18 @@ class Training:
         self.folder, self.signals = folder, signals
         self.deadline = time.monotonic() + configs.seconds(run.stop_after)
         self.first_process = jax.process_index() == 0
-        write_config(folder, run)
-        self.run = run = runs.resolved(run)
+        runs.write_config(folder, run)
+        self.run = run = assemble.resolved(run)
 
         data = run.data.open()
         self.splits, self.info = data.splits, data.info
         self.task = run.task.bind(self.info)
-        self.module = runs.build_model(run, self.task)
-        runs.check_fit(run, self.module, self.task, self.info)
+        self.module = assemble.build_model(run, self.task)
+        assemble.check_fit(run, self.module, self.task, self.info)
         self.metric, mode = (run.best_metric, run.best_mode) if run.best_metric else self.task.best
         self.sign = 1.0 if mode == "max" else -1.0
 
-        self.parallel = parallelism(run)
+        self.parallel = assemble.parallelism(run)
         check_divisible("batch_size", run.batch_size // run.accumulate, self.parallel)
         first, count = local_rows(run.batch_size)
         self.stream = Stream(
@@ -91,10 +92,11 @@ class Training:
             self.module, self.task, run.optimizer.build(run.steps), run.optimizer.rate(run.steps),
             run.accumulate, run.average, run.on_nonfinite == "skip", axis=self.parallel.axis,
         )  # fmt: skip
-        init = partial(runs.fresh_state, run, self.module, self.task, self.info, run.steps)
+        init = partial(assemble.fresh_state, run, self.module, self.task, self.info)
         self.shapes = jax.eval_shape(init)
-        batch = self._shape(self.stream[0])
-        self.step = self._unrolled(self.step, batch)
+        batch = microbatches(self.stream[0], run.accumulate)
+        if run.accumulate > 1 and slow_in_loops(self.step, self.shapes, batch):
+            self.step = dataclasses.replace(self.step, unroll=True)
 
         warnings: list[str] = []
         self.checkpoints = Checkpoints(folder / "checkpoints", run.keep, warnings.append)
@@ -124,7 +126,7 @@ class Training:
             self.log.warn(warning)
         self.evaluator = Evaluator(
             self.module, self.task, self.parallel,
-            *runs.text_generator(self.module, self.task, run.data, self.info),
+            *assemble.text_generator(self.module, self.task, run.data, self.info),
         )  # fmt: skip
 
     def run_to_end(self) -> dict[str, Any]:
@@ -158,7 +160,8 @@ class Training:
         )
         stop = self.first + -(-max(run.steps - self.first, 0) // self.chunk) * self.chunk
         batches = load(self.stream, self.first, stop, self.chunk, run.loader_threads, 8)
-        placed = prefetch(batches, self._place)
+        feed = Feed(self.stream, self.task, self.info, self.parallel, run.accumulate, self.chunk)
+        placed = feed.placed(self.first, batches)
         for start in range(self.first, run.steps, self.chunk):
             batch = next(placed)
             while step < min(start + self.chunk, run.steps):
@@ -195,7 +198,9 @@ class Training:
             self.checkpoints.finish()
             raise Stopped(step, self.signals.exit_code if self.signals.received else 0)
         if self._stale():
-            self.log.say(f"stopping early: {run.early_stopping} evaluations without a better {self.metric}")
+            self.log.say(
+                f"stopping early: {run.early_stopping} evaluations without a better {self.metric}"
+            )
             self._save(step, score)
             return True
         return False
@@ -224,7 +229,7 @@ class Training:
 
     def _save(self, step: int, score: float | None) -> None:
         meta = {
-            "config": configs.to_json(self.run),
+            "config": config_json.to_json(self.run),
             "info": self.info.to_json(),
             "steps_per_dispatch": self.chunk,
         }
@@ -243,7 +248,9 @@ class Training:
             self.log.close()
             pictures.draw_curves(self.log.path, self.folder / "curves.png", self.metric)
             if "confusion_matrix" in metrics:
-                names = list(self.info.class_names) or [str(i) for i in range(len(metrics["confusion_matrix"]))]
+                names = list(self.info.class_names) or [
+                    str(i) for i in range(len(metrics["confusion_matrix"]))
+                ]
                 pictures.draw_confusion(
                     metrics["confusion_matrix"], names, self.folder / "confusion.png"
                 )
@@ -267,63 +274,8 @@ class Training:
         every = (run.log_every, run.eval_every, run.save_every)
         return min(run.steps, *(step - step % interval + interval for interval in every))
 
-    def _shape(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Cuts the rows of a step into microbatches, on an axis before them."""
-        parts = self.run.accumulate
-        if parts == 1:
-            return batch
-        return {k: v.reshape(parts, len(v) // parts, *v.shape[1:]) for k, v in batch.items()}
-
-    def _place(self, at: int, batch: dict[str, np.ndarray]) -> Any:
-        """Checks a batch of one step, or of a chunk of steps, and puts it on the devices."""
-        start = self.first + at * self.chunk
-        chunked = self.chunk > 1
-        flat = {k: v.reshape(-1, *v.shape[2:]) for k, v in batch.items()} if chunked else batch
-        rows = Rows(self.splits["train"], len(flat["label"]), partial(self._row, start))
-        self.task.check(flat, self.info, rows)
-        if chunked and self.run.accumulate > 1:
-            batch = jax.tree.map(
-                lambda *steps: np.stack(steps),
-                *[self._shape({k: v[i] for k, v in batch.items()}) for i in range(self.chunk)],
-            )
-        elif not chunked:
-            batch = self._shape(batch)
-        return self.parallel.place_batch(batch, chunked + (self.run.accumulate > 1))
-
-    def _row(self, start: int, row: int) -> int:
-        step, within = divmod(row, self.stream.num_rows)
-        return int(self.stream.indices(start + step)[within])
-
-    def _unrolled(self, step: Step, batch: Any) -> Step:
-        if step.accumulate == 1 or not slow_in_loops(step, self.shapes, batch):
-            return step
-        return Step(**{**vars(step), "unroll": True})
-
     def _size(self) -> str:
         return f"{sum(leaf.size for leaf in jax.tree.leaves(self.shapes.params)):,}"
-
-
-class Rows:
-    """Names of the examples of a batch, looked up only for an error's message."""
-
-    def __init__(self, split: Any, length: int, index: Callable[[int], int]):
-        self._split, self._length, self._index = split, length, index
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, row: int) -> str:
-        return self._split.names([self._index(int(row))])[0]
-
-
-def prefetch(batches: Any, place: Callable[[int, Any], Any], ahead: int = 2) -> Any:
-    """Places each batch on the devices `ahead` of its use, so that transfers overlap steps."""
-    waiting: list[Any] = []
-    for at, batch in enumerate(batches):
-        waiting.append(place(at, batch))
-        if len(waiting) > ahead:
-            yield waiting.pop(0)
-    yield from waiting
 
 
 def evaluate(
@@ -344,44 +296,3 @@ def evaluate(
         seen += size
 
     return evaluator(variables, evaluation_batches(split, size, first, count), check)
-
-
-def parallelism(run: configs.Run) -> Jit | Pmap:
-    """How a run uses its devices.
-
-    Raises:
-        InputError: too few devices, or a mesh that does not fit.
-    """
-    devices = select_devices(run.devices)
-    if run.parallel == "pmap":
-        if (run.mesh.fsdp, run.mesh.tensor) != (1, 1):
-            raise InputError("--parallel pmap copies the state to every device; a mesh needs jit")
-        return Pmap(devices)
-    table = getattr(runs.registry.module_of(run.model), "TENSOR_PARALLEL", ())
-    return Jit(make_mesh(run.mesh, devices), table)
-
-
-def write_config(folder: Path, run: configs.Run) -> None:
-    """Writes config.json, unless the folder already holds this experiment.
-
-    Raises:
-        InputError: it holds another one; the message names the fields that differ.
-    """
-    new = configs.to_json(run)
-    if (folder / "config.json").is_file():
-        old = runs.read_config(folder)
-        found = configs.differences(old, new)
-        if old.get("steps", 0) < run.steps and not run.optimizer.schedule.depends_on_steps():
-            found = [field for field in found if not field.startswith("steps: ")]
-        if found:
-            raise InputError(
-                f"{folder} holds another experiment; choose another --workdir, or undo: "
-                + "; ".join(found)
-            )
-    elif (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
-        raise InputError(f"{folder} holds checkpoints but no config.json; choose another --workdir")
-    if jax.process_index() == 0:
-        write_json(folder / "config.json", new)
-
-
-__all__ = ["State", "Stopped", "Training", "evaluate", "parallelism", "train"]

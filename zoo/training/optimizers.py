@@ -61,7 +61,7 @@ class Optimizer:
     schedule: Schedule = field(default_factory=Schedule)
     """How the learning rate moves over the run."""
     weight_decay: float = 0.0
-    """Decay: decoupled for adamw, lion, adafactor and muon; the L2 gradient for sgd and momentum."""
+    """Decoupled decay; for sgd and momentum the gradient of an L2 penalty."""
     decay: tuple[str, ...] = ("kernel", "embedding")
     """Last names of the parameters that decay (by name: biases and norm scales do not)."""
     clip_norm: float = 0.0
@@ -112,11 +112,18 @@ class Optimizer:
             return optax.lion(rate, self.b1, self.b2, weight_decay=decay, mask=mask)
         if self.name == "adafactor":
             return optax.adafactor(
-                rate, weight_decay_rate=decay or None, weight_decay_mask=mask,
+                rate,
+                weight_decay_rate=decay or None,
+                weight_decay_mask=mask,
             )
         return optax.contrib.muon(
-            rate, beta=self.momentum, weight_decay=decay, weight_decay_mask=mask,
-            adam_learning_rate=rate, adam_b1=self.b1, adam_b2=self.b2,
+            rate,
+            beta=self.momentum,
+            weight_decay=decay,
+            weight_decay_mask=mask,
+            adam_learning_rate=rate,
+            adam_b1=self.b1,
+            adam_b2=self.b2,
             muon_weight_dimension_numbers=_muon_dimensions,
         )
 

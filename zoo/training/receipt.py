@@ -31,17 +31,26 @@ def describe_start(run: Any, info: Any, resumed_at: int, steps_per_dispatch: int
         "steps_per_dispatch": steps_per_dispatch,
         "versions": {"python": platform.python_version()} | _versions(),
         "devices": {
-            "kind": devices[0].device_kind, "count": len(devices), "used": run.devices or len(devices),
+            "kind": devices[0].device_kind,
+            "count": len(devices),
+            "used": run.devices or len(devices),
             "processes": jax.process_count(),
         },
-        "host": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
+        "host": {
+            "machine": platform.machine(),
+            "system": platform.system(),
+            "cores": os.cpu_count(),
+        },
         "flags": {
-            name: value for name, value in sorted(os.environ.items())
+            name: value
+            for name, value in sorted(os.environ.items())
             if name in FLAGS or name.startswith("JAX_")
         },
         "source": _source_revision(),
         "data": {
-            "fingerprint": info.fingerprint, "examples": info.counts, "skipped": info.skipped,
+            "fingerprint": info.fingerprint,
+            "examples": info.counts,
+            "skipped": info.skipped,
         },
     }
 

@@ -74,6 +74,7 @@ class Step:
         The number of steps is not part of the program, so that a run cut anywhere runs the same
         program, and gets the same bits, as a run that was never cut.
         """
+
         def batch(at: Any) -> Batch:
             return jax.tree.map(lambda leaf: leaf[at], batches)
 
@@ -141,8 +142,13 @@ class Step:
             "skipped": skipped,
         }
         state = state.replace(
-            step=step, params=params, opt_state=opt_state, extra=extra, average=average,
-            failed=failed, skipped=skipped,
+            step=step,
+            params=params,
+            opt_state=opt_state,
+            extra=extra,
+            average=average,
+            failed=failed,
+            skipped=skipped,
         )
         return state, metrics
 

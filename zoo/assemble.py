@@ -1,0 +1,151 @@
+"""What a run is made of: model, task, data and devices joined, and checked against each other."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zoo import config as configs
+from zoo.errors import InputError
+from zoo.models import registry
+from zoo.parallel.compile import Jit, Pmap
+from zoo.parallel.mesh import make_mesh, select_devices
+from zoo.tasks.batch import PRIMARY, split_inputs
+from zoo.training.state import State, initial_state
+
+
+def resolved(run: configs.Run) -> configs.Run:
+    """The run with its intervals filled in: ten evaluations, a hundred log lines."""
+    eval_every = run.eval_every or max(run.steps // 10, 1)
+    return dataclasses.replace(
+        run,
+        eval_every=eval_every,
+        log_every=run.log_every or max(run.steps // 100, 1),
+        save_every=run.save_every or eval_every,
+        eval_batch_size=run.eval_batch_size or run.batch_size,
+    )
+
+
+def build_model(run: configs.Run, task: Any) -> Any:
+    """The module of a run, with the head that its task needs.
+
+    Raises:
+        InputError: the model has no such head.
+    """
+    known = getattr(registry.module_of(run.model), "TASKS", None)
+    names = tuple(getattr(task, "names", ())) or (None,)
+    usable = [name for name in names if known is None or name in known]
+    if not usable:
+        raise InputError(
+            f"model {registry.family(run.model)} has no head for {names[0]}; it has: "
+            f"{', '.join(known or ())}"
+        )
+    return run.model.build(usable[0], jnp.dtype(run.dtype), jnp.dtype(run.param_dtype))
+
+
+def init_variables(module: Any, task: Any, info: Any, key: Any) -> dict[str, Any]:
+    """Fresh variables of a module for the shapes of the data (to be run under one jit)."""
+    batch = {k: jnp.zeros(v.shape, v.dtype) for k, v in example_inputs(info, 2).items()}
+    primary, keywords = split_inputs(batch)
+    return module.init(key, primary, **keywords)
+
+
+def example_inputs(info: Any, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a batch of model inputs, as the data give them."""
+    return {
+        key: jax.ShapeDtypeStruct((batch_size, *shape), np.dtype(dtype))
+        for key, (shape, dtype) in info.inputs.items()
+    }
+
+
+def fresh_state(run: configs.Run, module: Any, task: Any, info: Any) -> State:
+    """The state before the first step (to be run under one jit)."""
+    variables = init_variables(module, task, info, jax.random.key(run.seed))
+    return initial_state(variables, run.optimizer.build(run.steps), run.seed, run.average > 0)
+
+
+def check_fit(run: configs.Run, module: Any, task: Any, info: Any) -> None:
+    """Checks, without computing, that the model takes the data's inputs.
+
+    Raises:
+        InputError: saying what the model wants and what the data give.
+    """
+    given = example_inputs(info, 2)
+    name = next((key for key in PRIMARY if key in given), "")
+    if not name:
+        raise InputError(f"the data give {', '.join(given)}; a model needs one of {PRIMARY}")
+    if hasattr(run.model, "inputs"):
+        wanted, spec = next(iter(run.model.inputs().items()))
+        if not _agree(spec, given[name]):
+            raise InputError(
+                f"{type(module).__name__} takes {wanted} {_show(spec)}, the data give {name} "
+                f"{_show(given[name])}; change the config of the model (--model...) or of the "
+                "data (--data...)"
+            )
+    vocabulary = getattr(run.model, "vocab_size", None)
+    if vocabulary and info.vocab_size and vocabulary < info.vocab_size:
+        raise InputError(
+            f"the data have {info.vocab_size} tokens, the model {vocabulary}; set "
+            f"--model.vocab-size {info.vocab_size}"
+        )
+    try:
+        jax.eval_shape(lambda: init_variables(module, task, info, jax.random.key(0)))
+    except InputError:
+        raise
+    except Exception as error:
+        inputs = ", ".join(f"{key} {_show(spec)}" for key, spec in given.items())
+        first = (str(error).strip() or repr(error)).splitlines()[0]
+        raise InputError(
+            f"the model does not take the data's inputs ({inputs}): {first}"
+        ) from error
+
+
+def _agree(spec: Any, given: Any) -> bool:
+    whole = [np.issubdtype(array.dtype, np.integer) for array in (spec, given)]
+    ours, theirs = spec.shape[1:], given.shape[1:]
+    if whole[0] != whole[1] or whole[0] and len(ours) != len(theirs):
+        return False
+    if not whole[0] and len(ours) == 1:
+        return int(np.prod(theirs)) == ours[0]  # a vector takes anything of its size, flattened
+    # Sequences may have another length; the model says itself which lengths it takes.
+    fixed = ours[1:] if len(ours) < 3 else ours
+    return len(ours) == len(theirs) and fixed == theirs[len(theirs) - len(fixed) :]
+
+
+def _show(spec: Any) -> str:
+    return f"{np.dtype(spec.dtype).name}[{', '.join(map(str, ('B', *spec.shape[1:])))}]"
+
+
+def text_generator(module: Any, task: Any, source: Any, info: Any) -> tuple[Any, Any]:
+    """For tasks that score generated text: `(variables, batch) -> ids`, and ids to text.
+
+    Both are None for all other tasks.
+    """
+    if not getattr(task, "generates", False):
+        return None, None
+    from zoo.inference.generation import greedy
+
+    def generate(variables: Any, batch: dict[str, np.ndarray]) -> Any:
+        return greedy(
+            module, variables, batch["input_ids"], batch.get("attention_mask"),
+            bos=info.bos, eos=info.eos, pad=info.pad, max_length=info.max_length,
+        )  # fmt: skip
+
+    return generate, lambda ids: source.decode(ids, info)
+
+
+def parallelism(run: configs.Run) -> Jit | Pmap:
+    """How a run uses its devices.
+
+    Raises:
+        InputError: too few devices, or a mesh that does not fit.
+    """
+    devices = select_devices(run.devices)
+    if run.parallel == "pmap":
+        if (run.mesh.fsdp, run.mesh.tensor) != (1, 1):
+            raise InputError("--parallel pmap copies the state to every device; a mesh needs jit")
+        return Pmap(devices)
+    table = getattr(registry.module_of(run.model), "TENSOR_PARALLEL", ())
+    return Jit(make_mesh(run.mesh, devices), table)
