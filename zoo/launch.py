@@ -43,8 +43,11 @@ def prepare(argv: list[str]) -> None:
 def configure(devices: int, compile_cache: bool) -> None:
     """Settings of JAX itself: simulated devices on CPU, the compilation cache, processes."""
     import jax
+    from absl import logging
 
     from zoo.parallel.processes import start_processes
+
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of its own defaults
 
     if compile_cache and not jax.config.jax_compilation_cache_dir:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "zoo" / "xla"

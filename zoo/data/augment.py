@@ -100,11 +100,10 @@ class Augment:
             y = np.broadcast_to(y, (n, height))
             images = images[np.arange(n)[:, None, None], y[:, :, None], x[:, None, :]]
         if self.cutout:
-            near = [
-                np.abs(2 * (np.arange(size)[None] - values["centre"][rows, i, None]) + 1)
-                <= self.cutout
-                for i, size in enumerate((height, width))
-            ]
+            near = []
+            for i, size in enumerate((height, width)):
+                first = values["centre"][rows, i, None] - self.cutout // 2
+                near.append((np.arange(size) >= first) & (np.arange(size) < first + self.cutout))
             images = np.where((near[0][:, :, None] & near[1][:, None])[..., None], 0, images)
         return images.astype(np.float32, copy=False)
 

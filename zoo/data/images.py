@@ -61,6 +61,7 @@ def _scale(pixels: np.ndarray, info: Info) -> np.ndarray:
 class ImageFolder:
     """Images in one directory per class, which may lie below train, validation and test folders.
 
+    Files outside the class directories are ignored.
     The raw record that decides a split is the file's bytes. One pass at opening reads and decodes
     every file; what fits into 256 MiB stays decoded in memory.
     """
@@ -143,8 +144,11 @@ class ImageFolder:
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not hidden(p, root))
         stated = [split_name(folder.name) for folder in folders]
         parts = list(zip(folders, stated, strict=True))
-        if "train" not in stated or not all(stated):
-            parts = [(root, None)]
+        if "train" not in stated or (None in stated and {*stated} == {"train", None}):
+            parts = [(root, None)]  # at most a class that is called train
+        elif None in stated:
+            strange = ", ".join(f.name for f, name in parts if name is None)
+            raise InputError(f"{root}: beside train and test folders there is: {strange}")
         found = []
         for part, split in parts:
             for folder in sorted(p for p in part.iterdir() if p.is_dir() and not hidden(p, part)):

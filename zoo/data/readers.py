@@ -77,6 +77,7 @@ def read_csv(path: str, delimiter: str = ",") -> Table:
     text = read_bytes(path).decode("utf-8-sig", "surrogateescape")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     table = Table(path, [])
+    blank: list[str] = []  # malformed only if a row follows: files may end in blank lines
     while True:
         line = reader.line_num + 1
         try:
@@ -90,26 +91,24 @@ def read_csv(path: str, delimiter: str = ",") -> Table:
             table.header = [cell.strip() for cell in cells]
             _check_header(table)
             continue
-        problem = None
         if not any(cell.strip() for cell in cells):
-            problem = "empty row"
-        elif len(cells) != len(table.header):
+            blank.append(f"{path}:{line}: empty row")
+            continue
+        table.problems += blank
+        blank, problem = [], None
+        if len(cells) != len(table.header):
             problem = f"{len(cells)} cells, the header has {len(table.header)} columns"
         elif any(_strange(cell) for cell in cells):
             problem = "not UTF-8, or a zero byte"
         if problem is None:
             table.rows.append(cells)
             table.names.append(f"{path}:{line}")
-        elif cells or reader.line_num < _lines(text):  # a blank last line is no row
+        else:
             table.problems.append(f"{path}:{line}: {problem}")
     if not table.header:
         detail = f": {table.problems[0]}" if table.problems else ""
         raise InputError(f"{path}: empty, a header line with column names is needed{detail}")
     return table
-
-
-def _lines(text: str) -> int:
-    return text.count("\n") + 1
 
 
 def _strange(cell: str) -> bool:
@@ -140,6 +139,8 @@ def read_jsonl(path: str) -> Table:
             value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             if not isinstance(value, dict):
                 raise ValueError("not a JSON object")
+            if any(isinstance(v, str) and _strange(v) for kv in value.items() for v in kv):
+                raise ValueError("a lone surrogate or a zero byte")
             nested = [k for k, v in value.items() if isinstance(v, (dict, list))]
             if nested:
                 raise ValueError(f"column {nested[0]!r} holds a list or an object, not one value")

@@ -146,7 +146,7 @@ class StdlibLines:
             InputError: an empty or undecodable text.
         """
         lines = text_lines(inputs)
-        texts = [text.encode("utf-8", "replace") for _, text in lines]
+        texts = [text.encode() for _, text in lines]
         return [name for name, _ in lines], pack(texts, int(info.max_length or 1))
 
     def decode(self, ids: Sequence[int] | np.ndarray, info: Info) -> str:

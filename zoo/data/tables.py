@@ -8,6 +8,7 @@ others are then malformed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -171,7 +172,8 @@ class _Rows:
         target = self.target[0]
         if len(classes) < 2:
             raise InputError(f"{self.path}: target {target!r} has only one value: {classes[0]!r}")
-        if any(_fraction(name) for name in classes) and all(map(_is_number, classes)):
+        values = [_value(name) for name in classes]
+        if None not in values and not all(map(float.is_integer, values)):
             raise InputError(
                 f"{self.path}: target {target!r} holds numbers such as {classes[0]!r}, not "
                 "classes; use kind=regression"
@@ -191,21 +193,17 @@ class _Rows:
         return decode_bytes(ids)
 
 
-def _is_number(text: str) -> bool:
+def _value(text: str) -> float | None:
     try:
-        float(text)
+        return float(text) if math.isfinite(float(text)) else None
     except ValueError:
-        return False
-    return True
-
-
-def _fraction(text: str) -> bool:
-    return _is_number(text) and not text.lstrip("+-").isdigit()
+        return None
 
 
 def _sorted(classes: set[str]) -> list[str]:
-    whole = all(name.lstrip("-").isdecimal() for name in classes)
-    return sorted(classes, key=lambda name: (int(name) if whole else 0, name))
+    values = {name: _value(name) for name in classes}
+    numeric = None not in values.values()
+    return sorted(classes, key=lambda name: (values[name] if numeric else 0.0, name))
 
 
 @dataclass(frozen=True)

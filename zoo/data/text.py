@@ -47,6 +47,8 @@ def text_lines(inputs: Sequence[str]) -> list[tuple[str, str]]:
         if not is_file(text):
             if not text.strip():
                 raise InputError(f"text {number} is empty")
+            if any("\ud800" <= char <= "\udfff" for char in text):
+                raise InputError(f"text {number} is not UTF-8")
             found.append((f"text {number}", text.strip()))
             continue
         lines = Path(text).read_bytes().splitlines()

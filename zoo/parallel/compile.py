@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from zoo.errors import InputError
 from zoo.parallel.mesh import BATCH_AXES, state_shardings
@@ -119,8 +120,12 @@ class Pmap:
         def call(first: Any, batch: Any, *scalars: Any) -> Any:
             if len(scalars) not in compiled:
                 compiled[len(scalars)] = jax.pmap(
-                    function, axis_name=self.axis, out_axes=None, devices=self.devices,
-                    in_axes=(None, 0, *[None] * len(scalars)), **options,
+                    function,
+                    axis_name=self.axis,
+                    out_axes=None,
+                    devices=self.devices,
+                    in_axes=(None, 0, *[None] * len(scalars)),
+                    **options,
                 )
             return compiled[len(scalars)](first, batch, *scalars)
 
@@ -145,5 +150,3 @@ def local_rows(size: int) -> tuple[int, int]:
     """First row and number of rows of a global batch that this process reads."""
     rows = size // jax.process_count()
     return rows * jax.process_index(), rows
-
-

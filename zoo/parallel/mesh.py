@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from zoo.errors import InputError
 
@@ -59,9 +60,7 @@ def make_mesh(shape: MeshShape, devices: Sequence[jax.Device]) -> Mesh:
     return Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
 
 
-def state_shardings(
-    state: Any, mesh: Mesh, tensor_parallel: Sequence[tuple[str, P]] = ()
-) -> Any:
+def state_shardings(state: Any, mesh: Mesh, tensor_parallel: Sequence[tuple[str, P]] = ()) -> Any:
     """A NamedSharding for every leaf of an abstract state.
 
     The tensor-parallel table is a list of (path ending, PartitionSpec); optimizer moments follow
@@ -85,7 +84,8 @@ def state_shardings(
                 break
         if fsdp > 1:
             free = [
-                axis for axis, size in enumerate(leaf.shape)
+                axis
+                for axis, size in enumerate(leaf.shape)
                 if spec[axis] is None and size % fsdp == 0
             ]
             if free:

@@ -58,7 +58,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The committed steps, oldest first."""
-        return sorted(self._manager.all_steps(read=True))
+        self._manager.reload()
+        return sorted(self._manager.all_steps())
 
     def best_step(self) -> int | None:
         """The step with the best validation score, the earliest of equals; None if none has one."""

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from zoo import assemble, runs
+from zoo import assemble, config_json, runs
 from zoo import config as configs
 from zoo.data import Stream, evaluation_batches, load
 from zoo.errors import InputError, RunError
