@@ -230,7 +230,7 @@ def sizes() -> list[tuple[str, object]]:
 @pytest.mark.parametrize("name,size", [pytest.param(n, s, id=n) for n, s in sizes()])
 def test_every_parameter_is_named_by_hand(name: str, size) -> None:
     model = size.config.build(task=size.task)
-    variables = jax.eval_shape(model.init, jax.random.key(0), *size.config.inputs().values())
+    variables = jax.eval_shape(model.init, jax.random.key(0), **size.config.inputs())
     automatic = [
         jax.tree_util.keystr(path)
         for path, _ in jax.tree_util.tree_leaves_with_path(variables)
