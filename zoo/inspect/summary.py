@@ -53,7 +53,9 @@ class Summary:
     """All modules in the order of their first call, the model itself first."""
 
     def __str__(self) -> str:
-        table = Table(box=box.SIMPLE_HEAD, title=f"{self.name}: {self.inputs}", title_justify="left")
+        table = Table(
+            box=box.SIMPLE_HEAD, title=f"{self.name}: {self.inputs}", title_justify="left"
+        )
         table.add_column("module", overflow="fold")
         table.add_column("type")
         table.add_column("output", overflow="fold")
@@ -88,7 +90,7 @@ def summary(model: str | nn.Module, batch: int = 1) -> Summary:
     Raises:
         InputError: there is no model of that name.
     """
-    name = model if isinstance(model, str) else registry.family(model.cfg)
+    name = model if isinstance(model, str) else type(model).__name__
     if isinstance(model, str):
         model = registry.create_model(model)
     inputs = model.cfg.inputs(batch)

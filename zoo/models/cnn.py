@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from zoo.errors import InputError
@@ -92,17 +92,19 @@ class CNN(nn.Module):
     param_dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Float[Array, "B H W I"], train: bool = False) -> Float[Array, "B C"]:
+    def __call__(
+        self, image: Float[ArrayLike, "B H W I"], train: bool = False
+    ) -> Float[Array, "B C"]:
         cfg = self.cfg
-        if image.shape[-1] != cfg.channels:
-            raise InputError(f"images have {image.shape[-1]} channels, the model {cfg.channels}")
-        check_size(cfg.layers, *image.shape[1:3])
+        x = jnp.asarray(image, self.dtype)
+        if x.shape[-1] != cfg.channels:
+            raise InputError(f"images have {x.shape[-1]} channels, the model {cfg.channels}")
+        check_size(cfg.layers, *x.shape[1:3])
 
         # He's initialisation keeps the variance through ReLUs: without it VGG-16 does not train.
         hidden = {"kernel_init": nn.initializers.he_normal()}
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         count = dict.fromkeys(("conv", "batch_norm", "dense", "dropout"), 0)
-        x = image.astype(self.dtype)
         for layer in map(parse, cfg.layers):
             i = count[layer.kind] = count.get(layer.kind, 0) + 1
             n = layer.number

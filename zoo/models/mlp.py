@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from zoo.errors import InputError
@@ -70,11 +70,14 @@ class MLP(nn.Module):
     param_dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, features: Float[Array, "B *F"], train: bool = False) -> Float[Array, "B C"]:
+    def __call__(
+        self, features: Float[ArrayLike, "B *F"], train: bool = False
+    ) -> Float[Array, "B C"]:
         cfg = self.cfg
         relu = nn.initializers.he_normal()
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = features.reshape(features.shape[0], -1)
+        x = jnp.asarray(features)
+        x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(cfg.widths, start=1):
             x = Dense(width, kernel_init=relu, name=f"dense{i}", **dtypes)(x)
             x = activation(cfg.activation)(x)

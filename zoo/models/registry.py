@@ -145,6 +145,8 @@ def replace(config: Any, **changes: Any) -> Any:
         if not _fits(value, hints[key]):
             wanted = hints[key].__name__ if type(hints[key]) is type else hints[key]
             raise InputError(f"{family(config)}'s {key} is of type {wanted}, not {value!r}")
+        if hints[key] is float:
+            changes[key] = float(value)
     return dataclasses.replace(config, **changes)
 
 

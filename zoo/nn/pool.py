@@ -48,7 +48,9 @@ def adaptive_avg_pool(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B 
         if length == size:
             continue
         cells = [
-            jax.lax.slice_in_dim(x, i * length // size, -(-(i + 1) * length // size), axis=dimension)
+            jax.lax.slice_in_dim(
+                x, i * length // size, -(-(i + 1) * length // size), axis=dimension
+            )
             for i in range(size)
         ]
         means = [jnp.mean(cell, axis=dimension, keepdims=True) for cell in cells]

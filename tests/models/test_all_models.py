@@ -1,0 +1,190 @@
+"""What holds for every model, in one table. A new model file needs a row here.
+
+The names and shapes of all parameters of every published size are in ``tests/golden/names``. A
+change there breaks checkpoints; a wanted one is written by: python tests/models/test_all_models.py
+"""
+
+import dataclasses
+import functools
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zoo.models
+from zoo.errors import InputError
+from zoo.models import cnn, mlp, registry
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "names"
+KEY = jax.random.key(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A small model of each kind that a file can build."""
+
+    config: Any
+    output: tuple[int, ...]
+    """Shape of the output for a batch of two."""
+    task: str | None = None
+    no_gradient: tuple[str, ...] = ()
+    """Parameters whose gradient is zero by construction, each for a reason given in the row."""
+
+
+TABLE = {
+    "mlp": Row(mlp.Config(input_shape=(4, 3), widths=(8, 5), num_classes=3), (2, 3)),
+    "mlp dropout": Row(
+        mlp.Config(input_shape=(6,), widths=(16,), activation="gelu", dropout=0.2, num_classes=1),
+        (2, 1),
+        task="tabular-regression",
+    ),
+    "cnn": Row(
+        cnn.Config(
+            ("conv 6 3 padding=1 bias=0", "batch_norm", "tanh", "max_pool 2", "conv 8 1", "silu",
+             "avg_pool 3 stride=2 padding=1", "adaptive_avg_pool 2", "dropout 0.25", "dense 8",
+             "gelu"),
+            num_classes=4,
+            image_size=8,
+            channels=2,
+        ),
+        (2, 4),
+    ),
+}  # fmt: skip
+SIZES = registry.list_models()
+
+
+def golden(name: str) -> Path:
+    return GOLDEN / f"{name.replace('/', '_')}.txt"
+
+
+def parameters(model: Any) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter by its path, sorted; nothing is computed."""
+    inputs = model.cfg.inputs()
+    variables = jax.eval_shape(lambda key, inputs: model.init(key, **inputs), KEY, inputs)
+    return {
+        "/".join(entry.key for entry in path): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"])
+    }
+
+
+def describe(name: str) -> str:
+    """The text of a golden file."""
+    shapes = parameters(registry.create_model(name))
+    return "".join(f"{path} {'x'.join(map(str, shape))}\n" for path, shape in shapes.items())
+
+
+@functools.cache
+def made(row: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Model, variables and a batch of two (NumPy arrays, as data come), of a row."""
+    config = TABLE[row].config
+    model = config.build(task=TABLE[row].task)
+    rng, inputs = np.random.default_rng(0), {}
+    for key, spec in config.inputs(batch=2).items():
+        if key.endswith("mask"):
+            inputs[key] = np.ones(spec.shape, spec.dtype)
+        elif np.issubdtype(spec.dtype, np.integer):
+            inputs[key] = rng.integers(0, 4, spec.shape, dtype=spec.dtype)
+        else:
+            inputs[key] = rng.normal(size=spec.shape).astype(spec.dtype)
+    return model, registry.init(model, KEY), inputs
+
+
+def test_every_model_file_has_a_row():
+    files = {module.name for module in pkgutil.iter_modules(zoo.models.__path__)}
+    assert files - {"registry"} == set(registry.families())
+    assert {registry.family(row.config) for row in TABLE.values()} == set(registry.families())
+
+
+@pytest.mark.parametrize("name", registry.families())
+def test_every_family_keeps_the_contract(name):
+    module = registry.families()[name]
+    assert module.SIZES and module.TASKS and isinstance(module.TENSOR_PARALLEL, tuple)
+    assert registry.config_class(name) is module.Config
+    config = next(iter(module.SIZES.values())).config
+    assert registry.family(config) == name and hash(config) is not None
+    model = config.build()
+    assert (model.cfg, model.task) == (config, module.TASKS[0])
+    assert (model.dtype, model.param_dtype) == (jnp.float32, jnp.float32)
+    with pytest.raises(InputError, match=module.TASKS[0]):
+        config.build(task="no-such-task")
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_published_count(name):
+    size = registry.find(name)
+    total = sum(
+        np.prod(shape, dtype=int) for shape in parameters(registry.create_model(name)).values()
+    )
+    assert size.params is None or total == size.params
+    assert size.source
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_names_and_shapes_are_those_of_earlier_checkpoints(name):
+    assert describe(name) == golden(name).read_text(encoding="utf-8")
+
+
+def test_no_golden_list_is_left_over():
+    assert {path.name for path in GOLDEN.iterdir()} == {golden(name).name for name in SIZES}
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_shape_and_same_result_with_and_without_jit(row):
+    model, variables, inputs = made(row)
+    plain = model.apply(variables, **inputs)
+    compiled = jax.jit(lambda variables, inputs: model.apply(variables, **inputs))(
+        variables, inputs
+    )
+    assert plain.shape == TABLE[row].output and plain.dtype == jnp.float32
+    np.testing.assert_allclose(compiled, plain, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_every_parameter_has_a_finite_gradient_that_is_not_zero(row):
+    model, variables, inputs = made(row)
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    rest = {name: value for name, value in variables.items() if name != "params"}
+    weights = np.random.default_rng(1).normal(size=TABLE[row].output).astype(np.float32)
+
+    def loss(params):
+        outputs, _ = model.apply(
+            {"params": params, **rest},
+            **inputs,
+            train=True,
+            mutable=list(rest),
+            rngs={"dropout": KEY},
+        )
+        return (outputs * weights).sum()
+
+    gradients = jax.jit(jax.grad(loss))(variables["params"])
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        name = "/".join(entry.key for entry in path)
+        assert np.isfinite(gradient).all(), name
+        assert np.any(gradient) != (name in TABLE[row].no_gradient), name
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_bfloat16_is_near_float32_and_keeps_float32_parameters(row):
+    model, variables, inputs = made(row)
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    half = model.clone(dtype=jnp.bfloat16)
+    shapes = jax.eval_shape(lambda: half.init(KEY, **inputs))
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
+
+    exact = jax.jit(lambda v: model.apply(v, **inputs))(variables)
+    outputs = jax.jit(lambda v: half.apply(v, **inputs))(variables)
+    assert outputs.dtype == jnp.bfloat16
+    scale = np.abs(exact).max()
+    np.testing.assert_allclose(outputs.astype(jnp.float32) / scale, exact / scale, atol=0.1)
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for old in GOLDEN.iterdir():
+        old.unlink()
+    for name in SIZES:
+        golden(name).write_text(describe(name), encoding="utf-8")
