@@ -45,7 +45,11 @@ class Recurrent(nn.Module):
         """
         width = CELLS[self.cell].gates * self.features
         dense = Dense(
-            width, dtype=self.dtype, param_dtype=self.param_dtype, bias_init=self._bias, name="input"
+            width,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            bias_init=self._bias,
+            name="input",
         )
         kernel = self.param(
             "recurrent_kernel", _orthogonal, (self.features, width), self.param_dtype
