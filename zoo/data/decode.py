@@ -45,6 +45,7 @@ def decode(content: bytes, size: int, channels: int) -> np.ndarray:
         raise ValueError("unreadable image: the file is empty")
     from PIL import Image as pil
     from PIL import ImageOps as ops
+    from PIL import UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -55,6 +56,8 @@ def decode(content: bytes, size: int, channels: int) -> np.ndarray:
         image = _eight_bits(image, pil).convert("RGB" if channels == 3 else "L")
         if image.size != (size, size):
             image = ops.fit(image, (size, size), pil.Resampling.BILINEAR)
+    except UnidentifiedImageError:
+        raise ValueError("unreadable image: no image of a known kind") from None
     except Exception as error:  # Pillow's readers raise nearly every type on hostile files
         raise ValueError(f"unreadable image: {error or type(error).__name__}") from None
     return np.asarray(image, np.uint8).reshape(size, size, channels)

@@ -29,10 +29,10 @@ def read_arrays(path: str) -> dict[str, np.ndarray]:
         InputError: unreadable, damaged or with pickled objects.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"x": loaded}
-        with loaded:
+        with open(path, "rb") as file:  # ours to close: np.load leaves damaged ones open
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"x": loaded}
             return {name: loaded[name] for name in loaded.files}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
@@ -91,6 +91,8 @@ class Npz:
             InputError: arrays missing or not fitting, malformed examples, an empty split.
         """
         x, y, given, names = self._load(read_arrays(self.path))
+        if not len(x):
+            raise InputError(f"{self.path}: no examples")
         stored = x
         x = prepare(x, self.form, self.path)
         bad = {}
