@@ -124,7 +124,7 @@ class Npz:
     def _load(
         self, arrays: dict[str, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, list[str | None], list[str]]:
-        pairs = [("x", "y", None)] if "x" in arrays else []
+        pairs: list[tuple[str, str, str | None]] = [("x", "y", None)] if "x" in arrays else []
         for split, words in PARTS.items() if not pairs else ():
             for word in words:
                 if f"x_{word}" in arrays:
@@ -151,8 +151,9 @@ class Npz:
             given = [split_name(word) for word in stated.reshape(-1)]
             if stated.shape != (len(names),) or None in given:
                 raise InputError(f"{self.path}: split must say train, validation or test per row")
-        joined = [np.concatenate([arrays[pair[i]] for pair in pairs]) for i in (0, 1)]
-        return joined[0], joined[1], given, names
+        x = np.concatenate([arrays[x] for x, _, _ in pairs])
+        y = np.concatenate([arrays[y] for _, y, _ in pairs])
+        return x, y, given, names
 
     def _label(self, y: np.ndarray, bad: dict[int, str]) -> tuple[np.ndarray, list[str]]:
         ranks = {"classification": (1,), "binary": (1,), "multilabel": (2,), "regression": (1, 2)}

@@ -65,7 +65,7 @@ def divide(
     chosen = np.array([name or "train" for name in given or ["train"] * len(digests)], dtype="U10")
     open_ = np.flatnonzero(chosen == "train")
     if not {"validation", "test"} <= set(chosen.tolist()):
-        residues = np.array([residue(digests[i]) for i in open_], dtype=np.int64)
+        residues = np.array([residue(digests[i]) for i in open_.tolist()], dtype=np.int64)
         for name, value in RESIDUES.items():
             if not (chosen == name).any():
                 chosen[open_[residues == value]] = name

@@ -173,8 +173,8 @@ class _Chunks:
     def __len__(self) -> int:
         return max(0, -(-(self._stop - self._start) // self._steps))
 
-    def __getitem__(self, item: int) -> Batch:
-        step = self._start + item * self._steps
+    def __getitem__(self, index: int) -> Batch:
+        step = self._start + index * self._steps
         if self._steps == 1:
             return self._stream[step]
         return self._stream.chunk(step, min(self._steps, self._stop - step))

@@ -172,8 +172,8 @@ class _Rows:
         target = self.target[0]
         if len(classes) < 2:
             raise InputError(f"{self.path}: target {target!r} has only one value: {classes[0]!r}")
-        values = [_value(name) for name in classes]
-        if None not in values and not all(map(float.is_integer, values)):
+        values = [value for name in classes if (value := _value(name)) is not None]
+        if len(values) == len(classes) and not all(map(float.is_integer, values)):
             raise InputError(
                 f"{self.path}: target {target!r} holds numbers such as {classes[0]!r}, not "
                 "classes; use kind=regression"
@@ -203,7 +203,7 @@ def _value(text: str) -> float | None:
 def _sorted(classes: set[str]) -> list[str]:
     values = {name: _value(name) for name in classes}
     numeric = None not in values.values()
-    return sorted(classes, key=lambda name: (values[name] if numeric else 0.0, name))
+    return sorted(classes, key=lambda name: (values[name] or 0.0 if numeric else 0.0, name))
 
 
 @dataclass(frozen=True)

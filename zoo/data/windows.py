@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.info import Batch, Data, Info
+from zoo.data.info import Batch, Data, Info, Split
 from zoo.data.split import digest, divide, fingerprint
 from zoo.data.text import IGNORED, SEPARATOR, VOCABULARY, is_file, pack
 from zoo.errors import InputError
@@ -80,7 +80,7 @@ def open_corpus(
         raise InputError(f"{what}: length must be at least 1 and evaluation_windows not negative")
     digests = [digest(content) for _, content in files]
     splits = divide(digests, what, given)
-    opened = {
+    opened: dict[str, Split] = {
         name: Windows(
             [files[i] for i in members], length, 0 if name == "train" else evaluation_windows
         )
