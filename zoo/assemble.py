@@ -127,10 +127,12 @@ def text_generator(module: Any, task: Any, source: Any, info: Any) -> tuple[Any,
         return None, None
     from zoo.inference.generation import greedy
 
+    (length,), _ = info.inputs["decoder_input_ids"]
+
     def generate(variables: Any, batch: dict[str, np.ndarray]) -> Any:
         return greedy(
             module, variables, batch["input_ids"], batch.get("attention_mask"),
-            bos=info.bos, eos=info.eos, pad=info.pad, max_length=info.max_length,
+            bos=info.bos, eos=info.eos, pad=info.pad, max_length=length,
         )  # fmt: skip
 
     return generate, lambda ids: source.decode(ids, info)

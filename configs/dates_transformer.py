@@ -1,0 +1,25 @@
+"""Dates as people write them to ISO 8601, character by character, by an encoder-decoder.
+
+`the third of march, 1999` becomes `1999-03-03`.
+"""
+
+from zoo import tasks
+from zoo.config import Optimizer, Run, Schedule
+from zoo.data import Dates
+from zoo.models import transformer
+
+config = Run(
+    model=transformer.Config(
+        vocab_size=45, width=128, depth=2, num_heads=4, hidden=256, dropout=0.1, max_length=64
+    ),  # fmt: skip
+    task=tasks.Translation(),
+    data=Dates(),
+    optimizer=Optimizer(
+        name="adam",
+        learning_rate=1e-3,
+        clip_norm=1.0,
+        schedule=Schedule(name="cosine", warmup_steps=100),
+    ),
+    batch_size=64,
+    steps=1500,
+)
