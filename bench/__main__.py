@@ -1,6 +1,7 @@
 """Measures a training step of zoo beside Keras and PyTorch; see `python -m bench --help`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def main() -> int:
             pythons[peer] = path
 
     progress, console = Console(stderr=True, highlight=False), Console()
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+        progress.print("this machine is busy: libraries suffer differently from it", style="red")
     complete = True
     for name in names:
         workload = WORKLOADS[name]

@@ -36,9 +36,11 @@ def build(workload: Workload, threads: int) -> Session:
 
     size = registry.find(workload.model)
     model = size.config.build(size.task)
-    primary = next(iter(size.config.inputs()))
+    arrays = workload.data()
+    integers = np.issubdtype(arrays["x"].dtype, np.integer)
+    primary = "input_ids" if integers else "image" if arrays["x"].ndim == 5 else "features"
     names = {"x": primary, "y": "label", "mask": "attention_mask"}
-    batches = {names[key]: array for key, array in workload.data().items()}
+    batches = {names[key]: array for key, array in arrays.items()}
     shapes = {key: (array.shape[2:], array.dtype.name) for key, array in batches.items()}
     label = shapes.pop("label")
     task, classes = {
