@@ -12,7 +12,7 @@ config = Run(
     model=transformer.Config(
         vocab_size=45, width=128, depth=2, num_heads=4, hidden=256, dropout=0.1, max_length=64
     ),  # fmt: skip
-    task=tasks.Translation(),
+    task=tasks.Translation(bleu=False),  # a date is right or wrong
     data=Dates(),
     optimizer=Optimizer(
         name="adam",

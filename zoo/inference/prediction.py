@@ -8,7 +8,7 @@ import numpy as np
 from zoo.assemble import text_generator
 from zoo.errors import InputError
 from zoo.runs import OpenedRun
-from zoo.tasks import split_inputs
+from zoo.tasks import Multilabel, check_inputs, split_inputs
 
 MANY = 20  # classes above which only the likeliest are printed
 
@@ -33,6 +33,7 @@ def predict(opened: OpenedRun, inputs: list[str], batch_size: int) -> list[dict[
     names, batch = opened.run.data.encode(inputs, opened.info)
     if not names:
         raise InputError(f"nothing to predict in {', '.join(inputs)}")
+    check_inputs(batch, opened.info, names)
     generate, decode = text_generator(opened.module, opened.task, opened.run.data, opened.info)
     rows: list[dict[str, Any]] = []
     forward = jax.jit(lambda variables, batch: _forward(opened, variables, batch))
@@ -85,7 +86,7 @@ def _row(opened: OpenedRun, found: dict[str, Any]) -> dict[str, Any]:
             row[key] = {label: float(p) for label, p in zip(labels, value, strict=True)}
         elif key == "label" and value.ndim == 0:
             row[key] = names[int(value)] if names else _token(opened, int(value))
-        elif key == "label" and names and value.shape == (len(names),):
+        elif key == "label" and isinstance(opened.task, Multilabel):
             row[key] = [name for name, on in zip(names, value, strict=True) if on]
         else:
             row[key] = value.tolist()

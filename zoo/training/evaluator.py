@@ -76,12 +76,12 @@ class Evaluator:
                 states[name] = metric.merge(states.get(name, metric.zero()), new)
             if self.generate:
                 new = self._texts(variables, batch)
-                texts = new if texts is None else self.task.merge_text_metrics(texts, new)
+                texts = new if texts is None else self.task.merge_text(texts, new)
         results: dict[str, Any] = {"loss": loss / weight if weight else math.nan}
         for name, metric in self.metrics.items():
             results |= metric.compute(states.get(name, metric.zero()))
         if texts is not None:
-            results |= self.task.compute_text_metrics(texts)
+            results |= self.task.compute_text(texts)
         return {name: _finite(value) for name, value in results.items()}
 
     def _texts(self, variables: Any, batch: dict[str, np.ndarray]) -> Any:
