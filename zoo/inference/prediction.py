@@ -1,5 +1,6 @@
 """Predictions of a trained run for a user's own files, and how they are shown."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -33,7 +34,8 @@ def predict(opened: OpenedRun, inputs: list[str], batch_size: int) -> list[dict[
     names, batch = opened.run.data.encode(inputs, opened.info)
     if not names:
         raise InputError(f"nothing to predict in {', '.join(inputs)}")
-    check_inputs(batch, opened.info, names)
+    # Shapes may differ from training's: a shorter text, a source without its target.
+    check_inputs(batch, dataclasses.replace(opened.info, inputs={}), names)
     generate, decode = text_generator(opened.module, opened.task, opened.run.data, opened.info)
     rows: list[dict[str, Any]] = []
     forward = jax.jit(lambda variables, batch: _forward(opened, variables, batch))
