@@ -7,12 +7,16 @@ import pytest
 import zoo
 from zoo.errors import InputError
 
+KEY = jax.random.key(0)
+
 
 @pytest.fixture(scope="module")
 def lenet():
     model = zoo.create_model("lenet5")
-    image = np.random.default_rng(0).normal(size=(2, 28, 28, 1)).astype(np.float32)
-    return model, zoo.init(model, jax.random.key(0)), image
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda inputs: model.init(KEY, **inputs), model.cfg.inputs())
+    variables = jax.tree.map(lambda x: 0.1 * rng.normal(size=x.shape).astype(x.dtype), shapes)
+    return model, variables, rng.normal(size=(2, 28, 28, 1)).astype(np.float32)
 
 
 def test_globs_choose_modules_and_the_values_are_the_real_ones(lenet):

@@ -34,7 +34,7 @@ def features(
     args = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, dict) else (inputs,)
     keywords = inputs if isinstance(inputs, dict) else {}
 
-    def run(variables: Any, args: tuple, keywords: dict) -> dict[str, Any]:
+    def run(variables: Any, args: tuple, keywords: dict) -> Any:
         _, updates = model.apply(
             variables, *args, **keywords, capture_intermediates=True, mutable=["intermediates"]
         )

@@ -179,12 +179,11 @@ def _residual_bytes(model: nn.Module, variables: Any, inputs: Any) -> int:
 
         return jax.tree.leaves(jax.vjp(forward, params)[1])
 
-    program = jax.make_jaxpr(kept)(variables["params"], rest, inputs, key).jaxpr
+    program: Any = jax.make_jaxpr(kept)(variables["params"], rest, inputs, key).jaxpr
     given = {*program.invars, *program.constvars}
-    saved = {
-        var for var in program.outvars if isinstance(var, jax.extend.core.Var) and var not in given
-    }
-    return sum(var.aval.size * var.aval.dtype.itemsize for var in saved)
+    saved = {v for v in program.outvars if isinstance(v, jax.extend.core.Var) and v not in given}
+    arrays: list[Any] = [v.aval for v in saved]
+    return sum(array.size * array.dtype.itemsize for array in arrays)
 
 
 def _add(sums: Counter, path: Path, amount: int) -> None:

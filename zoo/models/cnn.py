@@ -8,8 +8,10 @@ residual or parallel paths, which has a file of its own.
 B batch, H W image, I channels, C classes.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -102,12 +104,12 @@ class CNN(nn.Module):
         check_size(cfg.layers, *x.shape[1:3])
 
         # He's initialisation keeps the variance through ReLUs: without it VGG-16 does not train.
-        hidden = {"kernel_init": nn.initializers.he_normal()}
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        count = dict.fromkeys(("conv", "batch_norm", "dense", "dropout"), 0)
+        hidden: dict[str, Any] = {"kernel_init": nn.initializers.he_normal()}
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        count: Counter[str] = Counter()
         for layer in map(parse, cfg.layers):
-            i = count[layer.kind] = count.get(layer.kind, 0) + 1
-            n = layer.number
+            count[layer.kind] += 1
+            i, n = count[layer.kind], layer.number
             match layer.kind:
                 case "conv":
                     conv = Conv(int(n), layer.window, layer.stride, layer.padding,
@@ -145,7 +147,7 @@ class Layer:
     bias: int = 1
 
 
-NUMBERS = {
+NUMBERS: dict[str, tuple[str, ...]] = {
     "conv": ("number", "window"),
     "max_pool": ("window",),
     "avg_pool": ("window",),
@@ -245,7 +247,7 @@ LENET5 = Config(
      "dense 120", "tanh", "dense 84", "tanh"),
 )  # fmt: skip
 """The layout of 1998 with full connections between the maps; tanh and mean pooling without
-coefficients where the paper has a scaled tanh and trained ones, a linear layer for its RBF units."""
+coefficients where the paper has a scaled tanh and trained ones, a dense layer for its RBF units."""
 
 ALEXNET = Config(
     ("conv 64 11 stride=4 padding=2", "relu", "max_pool 3 stride=2",

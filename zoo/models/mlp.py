@@ -5,6 +5,7 @@ B batch, F input features, C outputs.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -75,7 +76,7 @@ class MLP(nn.Module):
     ) -> Float[Array, "B C"]:
         cfg = self.cfg
         relu = nn.initializers.he_normal()
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = jnp.asarray(features)
         x = x.reshape(x.shape[0], -1)
         for i, width in enumerate(cfg.widths, start=1):

@@ -176,7 +176,7 @@ def init(model: nn.Module, key: jax.Array, *inputs: Any) -> dict[str, Any]:
     """
     keywords = {} if inputs else model.cfg.inputs()
 
-    def run(key: jax.Array) -> dict[str, Any]:
+    def run(key: jax.Array) -> Any:
         args, kwargs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (inputs, keywords))
         return model.init(key, *args, **kwargs)
 

@@ -1,6 +1,5 @@
 """Layer normalisation and batch normalisation. Statistics are taken in at least float32."""
 
-import functools
 import math
 
 import flax.linen as nn
@@ -75,7 +74,7 @@ class BatchNorm(nn.Module):
         return y.astype(self.dtype or x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@jax.custom_vjp
 def _standardise(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array, Array]:
     """Batch norm of ``x`` ``[..., C]``, with its mean ``[C]`` and biased variance ``[C]``, which
     pass on no gradient.
@@ -96,14 +95,14 @@ def _standardise_forward(x: Array, scale: Array, bias: Array, epsilon: float) ->
     return (centred * (inverse * scale) + bias, mean, var), (x, scale, mean, inverse)
 
 
-def _standardise_backward(epsilon: float, saved: tuple, gradients: tuple) -> tuple:
+def _standardise_backward(saved: tuple, gradients: tuple) -> tuple:
     x, scale, mean, inverse = saved
     dy, over, count = gradients[0], tuple(range(x.ndim - 1)), _count(x)
     normal = (x - mean) * inverse
     dbias, dscale = jnp.sum(dy, axis=over), jnp.sum(dy * normal, axis=over)
     mean_dy, mean_dy_normal = axis.total(dbias) / count, axis.total(dscale) / count
     dx = (dy - mean_dy - normal * mean_dy_normal) * (inverse * scale)
-    return dx, dscale, dbias
+    return dx, dscale, dbias, None
 
 
 _standardise.defvjp(_standardise_forward, _standardise_backward)

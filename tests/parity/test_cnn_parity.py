@@ -1,0 +1,142 @@
+"""Plain convolutional networks against PyTorch in float64, forward and backward to 1e-10."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch import nn as tnn
+
+from zoo.models import cnn
+
+# Slim networks with the layers of the published ones; a size that is no multiple of the strides.
+NETWORKS = {
+    "lenet5": (cnn.LENET5.layers, 28, 1),
+    "alexnet": (tuple(cnn.ALEXNET.layers), 75, 3),
+    "vgg16": (cnn.vgg((64,), (128, 128), norm=False).layers, 37, 3),
+    "vgg16_bn": (cnn.vgg((64,), (128, 128), norm=True).layers, 37, 3),
+    "overlapping and padded": (("conv 64 3 stride=2", "max_pool 3 stride=2 padding=1", "silu",
+                                "conv 64 1", "avg_pool 3 stride=1 padding=1", "gelu"), 21, 2),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def slim(text: str) -> str:
+    """A layer with a sixteenth of its features and without dropout's randomness."""
+    word, *rest = text.split()
+    if word in ("conv", "dense"):
+        rest[0] = str(max(int(rest[0]) // 16, 5))
+    return " ".join((word, *("0" if word == "dropout" else r for r in rest)))
+
+
+class Flatten(tnn.Module):
+    """``[B, C, H, W]`` to ``[B, H * W * C]``, in our order."""
+
+    def forward(self, x):
+        return x.permute(0, 2, 3, 1).flatten(1) if x.ndim == 4 else x
+
+
+def reference(config: cnn.Config) -> tnn.Sequential:
+    """The same layers in PyTorch, its parametrised layers in the order of ours."""
+    activations = {"relu": tnn.ReLU, "tanh": tnn.Tanh, "silu": tnn.SiLU, "gelu": tnn.GELU}
+    layers, channels, flat = [], config.channels, False
+    for layer in map(cnn.parse, config.layers):
+        n, window = int(layer.number), (layer.window, layer.stride, layer.padding)
+        match layer.kind:
+            case "conv":
+                layers.append(tnn.Conv2d(channels, n, *window, bias=bool(layer.bias)))
+                channels = n
+            case "max_pool":
+                layers.append(tnn.MaxPool2d(*window))
+            case "avg_pool":
+                layers.append(tnn.AvgPool2d(*window))
+            case "adaptive_avg_pool":
+                layers.append(tnn.AdaptiveAvgPool2d(n))
+            case "batch_norm":
+                layers.append(tnn.BatchNorm2d(channels))
+            case "dense":
+                layers += [Flatten(), tnn.LazyLinear(n)]
+                flat = True
+            case "dropout":
+                pass
+            case name:
+                layers.append(activations[name]())
+    if not flat:
+        layers.append(Flatten())
+    return tnn.Sequential(*layers, tnn.LazyLinear(config.num_classes)).double()
+
+
+def ours(network: tnn.Sequential, config: cnn.Config, values) -> dict:
+    """PyTorch's arrays (of its parameters, or their gradients) as our tree of parameters."""
+    count = dict.fromkeys(("conv", "norm", "dense"), 0)
+    modules = [m for m in network if list(m.parameters())]
+    tree = {}
+    for module in modules:
+        kind = {tnn.Conv2d: "conv", tnn.BatchNorm2d: "norm", tnn.Linear: "dense"}[type(module)]
+        count[kind] += 1
+        name = "head" if module is modules[-1] else f"{kind}{count[kind]}"
+        weight = values(module.weight).detach().numpy()
+        if kind == "norm":
+            tree[name] = {"scale": weight}
+        else:
+            axes = (2, 3, 1, 0) if kind == "conv" else (1, 0)
+            tree[name] = {"kernel": weight.transpose(axes)}
+        if module.bias is not None:
+            tree[name]["bias"] = values(module.bias).detach().numpy()
+    return jax.tree.map(jnp.asarray, tree)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_outputs_gradients_and_running_statistics(name, train):
+    layers, size, channels = NETWORKS[name]
+    config = cnn.Config(tuple(map(slim, layers)), 7, size, channels)
+    torch.manual_seed(0)
+    network = reference(config)
+    image = np.random.default_rng(0).normal(size=(3, size, size, channels))
+    theirs_in = torch.tensor(image.transpose(0, 3, 1, 2).copy(), requires_grad=True)
+    network.train()
+    network(theirs_in)  # makes the lazy layers and moves the running statistics once
+    network.train(train)
+
+    norms = [m for m in network if isinstance(m, tnn.BatchNorm2d)]
+    stats = {
+        f"norm{i}": {
+            "mean": jnp.asarray(m.running_mean.numpy().copy()),
+            "var": jnp.asarray(m.running_var.numpy().copy()),
+        }
+        for i, m in enumerate(norms, 1)
+    }
+    params = ours(network, config, lambda p: p.clone())
+    model = config.build(dtype=jnp.float64, param_dtype=jnp.float64)
+    weights = np.random.default_rng(1).normal(size=(3, 7))
+
+    def loss(params, image):
+        outputs, updates = model.apply(
+            {"params": params, **({"batch_stats": stats} if stats else {})},
+            image,
+            train=train,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
+        )
+        return (outputs * weights).sum(), (outputs, updates.get("batch_stats", {}))
+
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    (dparams, dimage), (outputs, updates) = gradient(params, jnp.asarray(image))
+
+    expected = network(theirs_in)
+    (expected * torch.tensor(weights)).sum().backward()
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10)
+    close(outputs, expected.detach().numpy())
+    close(dimage, theirs_in.grad.numpy().transpose(0, 2, 3, 1))
+    jax.tree.map(close, dparams, ours(network, config, lambda p: p.grad))
+    for i, m in enumerate(norms, 1):
+        close(updates[f"norm{i}"]["mean"], m.running_mean.numpy())
+        close(updates[f"norm{i}"]["var"], m.running_var.numpy())
