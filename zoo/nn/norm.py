@@ -75,7 +75,9 @@ class BatchNorm(nn.Module):
 
 
 @jax.custom_vjp
-def _standardise(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array, Array]:
+def _standardise(
+    x: Array, scale: Array, bias: Array, epsilon: float | Array
+) -> tuple[Array, Array, Array]:
     """Batch norm of ``x`` ``[..., C]``, with its mean ``[C]`` and biased variance ``[C]``, which
     pass on no gradient.
 
@@ -86,7 +88,7 @@ def _standardise(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[A
     return _standardise_forward(x, scale, bias, epsilon)[0]
 
 
-def _standardise_forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple:
+def _standardise_forward(x: Array, scale: Array, bias: Array, epsilon: float | Array) -> tuple:
     over, count = tuple(range(x.ndim - 1)), _count(x)
     mean = axis.total(jnp.sum(x, axis=over)) / count
     centred = x - mean
