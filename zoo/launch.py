@@ -53,7 +53,7 @@ def configure(devices: int, compile_cache: bool) -> None:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "zoo" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    if devices > 1 and not _has_accelerator():
+    if devices > max(jax.config.jax_num_cpu_devices, 1) and not _has_accelerator():
         jax.config.update("jax_num_cpu_devices", devices)
     start_processes()
 
@@ -89,6 +89,11 @@ def guarded(command: Callable[[], int]) -> int:
         print("error: out of memory; try a smaller --batch-size", file=sys.stderr)
         return 1
     except BrokenPipeError:
+        return 1
+    except OSError as error:  # a full disk, a folder without permission
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}; nothing that was saved is lost",
+              file=sys.stderr)  # fmt: skip
         return 1
 
 

@@ -83,7 +83,7 @@ def open_run(
     task = run.task.bind(info)
     model = assemble.build_model(run, task)
     like = jax.eval_shape(lambda: assemble.fresh_state(run, model, task, info))
-    single = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = abstract_state(like, jax.tree.map(lambda _: single, like))
     restored = checkpoints.restore(like, step)
     checkpoints.close()
@@ -142,7 +142,12 @@ def _choose(checkpoints: Checkpoints, name: str, steps: list[int]) -> int | None
     if name == "last":
         return None
     if name == "best":
-        return checkpoints.best_step()
+        best = checkpoints.best_step()
+        if best is None:
+            raise InputError(
+                f"no checkpoint in {checkpoints.directory} has a validation score; choose last"
+            )
+        return best
     if name.isdigit() and int(name) in steps:
         return int(name)
     raise InputError(
@@ -150,16 +155,15 @@ def _choose(checkpoints: Checkpoints, name: str, steps: list[int]) -> int | None
     )
 
 
-def write_config(folder: Path, run: configs.Run) -> None:
-    """Writes config.json, unless the folder already holds this experiment.
+def check_config(folder: Path, run: configs.Run) -> None:
+    """Checks that a folder is free for this experiment, or already holds it.
 
     Raises:
         InputError: it holds another one; the message names the fields that differ.
     """
-    new = config_json.to_json(run)
     if (folder / "config.json").is_file():
         old = read_config(folder)
-        found = config_json.differences(old, new)
+        found = config_json.differences(old, config_json.to_json(run))
         if old.get("steps", 0) < run.steps and not run.optimizer.schedule.depends_on_steps():
             found = [field for field in found if not field.startswith("steps: ")]
         if found:
@@ -169,5 +173,8 @@ def write_config(folder: Path, run: configs.Run) -> None:
             )
     elif (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
         raise InputError(f"{folder} holds checkpoints but no config.json; choose another --workdir")
-    if jax.process_index() == 0:
-        write_json(folder / "config.json", new)
+
+
+def write_config(folder: Path, run: configs.Run) -> None:
+    """Writes config.json; the folder is known to be this experiment's."""
+    write_json(folder / "config.json", config_json.to_json(run))

@@ -1,4 +1,9 @@
-"""The same pure functions compiled by `jit` over a mesh or by `pmap`: one state, one meaning."""
+"""The same pure functions compiled by `jit` over a mesh or by `pmap`: one state, one meaning.
+
+On copies of the state both give the same bits, because both compile what one device does and add
+with `psum`. Left to itself, the compiler may transpose a gradient before or after it is added,
+and a small product and its transpose round differently.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,11 +21,16 @@ from zoo.parallel.mesh import BATCH_AXES, state_shardings
 
 @dataclass(frozen=True)
 class Jit:
-    """`jit` over a mesh: the compiler shares out the work by the shardings of state and batch."""
+    """`jit` over a mesh. Where only the batch is cut, each device's part is written out as under
+    `pmap`; a mesh that cuts the state too is left to the compiler, by the shardings."""
 
     mesh: Mesh
     tensor_parallel: Sequence[tuple[str, P]] = ()
-    axis = None
+
+    @property
+    def axis(self) -> str | None:
+        """The named axis to add over; None where the compiler adds, or there is one device."""
+        return "data" if 1 < self.mesh.size == self.mesh.shape["data"] else None
 
     @property
     def num_shards(self) -> int:
@@ -44,18 +54,39 @@ class Jit:
         """Puts a state from the host, or from other devices, where this mode keeps it."""
         return jax.device_put(state, self.shardings(state))
 
-    def train(self, step: Callable[..., Any], state: Any) -> Callable[..., Any]:
-        """Compiles `(state, batch, ...) -> (state, metrics)`; the given state is consumed."""
-        shardings = self.shardings(state)
-        return jax.jit(step, donate_argnums=0, out_shardings=(shardings, self._replicated))
+    def train(self, step: Callable[..., Any], state: Any, leading: int = 0) -> Callable[..., Any]:
+        """Compiles `(state, batch, ...) -> (state, metrics)`; the given state is consumed.
+
+        Args:
+            step: the function.
+            state: its shapes.
+            leading: the batch's axes before its rows, as in `place_batch`.
+        """
+        shardings = (self.shardings(state), self._replicated)
+        return jax.jit(self._on_each(step, leading), donate_argnums=0, out_shardings=shardings)
 
     def evaluate(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles `(variables, batch) -> sums`, its result whole on every device."""
-        return jax.jit(function, out_shardings=self._replicated)
+        return jax.jit(self._on_each(function), out_shardings=self._replicated)
 
     def saveable(self, state: Any) -> Any:
         """The state as a checkpoint takes it: global arrays."""
         return state
+
+    def _on_each(self, function: Callable[..., Any], leading: int = 0) -> Callable[..., Any]:
+        if not self.axis:
+            return function
+        rows = P(*[None] * leading, BATCH_AXES)
+
+        def call(first: Any, batch: Any, *scalars: Any) -> Any:
+            specs = (P(), rows, *[P()] * len(scalars))
+            # check_vma would add gradients of copied parameters by itself, and psum once more.
+            mapped = jax.shard_map(
+                function, mesh=self.mesh, in_specs=specs, out_specs=P(), check_vma=False
+            )
+            return mapped(first, batch, *scalars)
+
+        return call
 
     @property
     def _replicated(self) -> NamedSharding:
@@ -99,7 +130,7 @@ class Pmap:
             return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), state)
         return jax.device_put(state, self._replicated)
 
-    def train(self, step: Callable[..., Any], state: Any) -> Callable[..., Any]:
+    def train(self, step: Callable[..., Any], state: Any, leading: int = 0) -> Callable[..., Any]:
         """Compiles `(state, batch, ...) -> (state, metrics)`; the given state is consumed."""
         return self._mapped(step, donate_argnums=0)
 

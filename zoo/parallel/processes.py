@@ -3,6 +3,8 @@
 import os
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from zoo.errors import InputError
 
@@ -28,3 +30,16 @@ def start_processes() -> None:
         jax.distributed.initialize(address, int(count), int(index))
     elif len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1:
         jax.distributed.initialize()
+
+
+def largest(value: int) -> int:
+    """The largest of the processes' values; every process must call it at the same point."""
+    if jax.process_count() == 1:
+        return value
+    return int(np.max(multihost_utils.process_allgather(np.int32(value))))
+
+
+def wait_for_all(name: str) -> None:
+    """Returns once every process is here. `name` is the same on all of them."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

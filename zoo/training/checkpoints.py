@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from zoo.errors import RunError
+from zoo.parallel.processes import largest, wait_for_all
 from zoo.training.state import State, leaf_digests, leaf_paths
 
 
@@ -39,7 +40,9 @@ class Checkpoints:
         self.read_only = read_only
         if not read_only:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._set_partial_steps_aside()
+            if jax.process_index() == 0:
+                self._set_partial_steps_aside()
+            wait_for_all("partial checkpoints set aside")
         best = keep.BestN(
             get_metric_fn=lambda metrics: metrics["score"],
             n=1,
@@ -116,12 +119,16 @@ class Checkpoints:
         """
         steps = self.steps() if step is None else [step]
         for candidate in reversed(steps):
+            found, reason = None, ""
             try:
-                return self._restore(candidate, like)
+                found = self._restore(candidate, like)
             except RunError:
                 raise
             except Exception as error:  # Orbax raises a dozen types for a damaged step
-                self._set_aside(candidate, error)
+                reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+            if largest(found is None) == 0:
+                return found
+            self._set_aside(candidate, reason or "another process could not read it")
         if steps or self._quarantined():
             raise RunError(
                 f"no whole checkpoint in {self.directory}: {self._tried(steps)}; start anew in "
@@ -171,12 +178,13 @@ class Checkpoints:
             if folder.name.isdigit() and not whole:
                 self._move_aside(folder, "it is not a whole checkpoint")
 
-    def _set_aside(self, step: int, error: Exception) -> None:
-        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+    def _set_aside(self, step: int, reason: str) -> None:
         if self.read_only:
             self.warn(f"checkpoint {step} is damaged ({reason}); trying the one before")
             return
-        self._move_aside(self.directory / str(step), reason)
+        if jax.process_index() == 0:
+            self._move_aside(self.directory / str(step), reason)
+        wait_for_all(f"checkpoint {step} set aside")
         self._manager.reload()
 
     def _move_aside(self, folder: Path, reason: str) -> None:

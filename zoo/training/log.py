@@ -60,7 +60,7 @@ class Log:
         if tensorboard:
             from tensorboardX import SummaryWriter
 
-            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
+            self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
         self._progress.start()
 
     def say(self, message: str) -> None:
@@ -84,9 +84,8 @@ class Log:
         step, metrics = self._pending
         self._pending = None
         values = {name: np.asarray(value).item() for name, value in metrics.items()}
-        self._write(step, {
-            name: values[name] for name in ("loss", "learning_rate", "gradient_norm")
-        })  # fmt: skip
+        names = ["loss", "learning_rate", "gradient_norm"] + ["skipped"] * (values["skipped"] > 0)
+        self._write(step, {name: values[name] for name in names})
         elapsed = max(time.monotonic() - self._started, 1e-9)
         rate = (step - self._first) / elapsed
         text = f"{rate * self._batch_size:,.0f} examples/s"
@@ -128,13 +127,21 @@ class Log:
         if self._events:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
+            self._events.flush()
 
 
 def cut_back(path: Path, step: int) -> None:
-    """Removes the lines after `step`, and what a killed process left half written."""
+    """Removes the lines after `step`, and what a killed process left half written.
+
+    Lines of the test split go too: they are of the end of a run, which is still to come.
+    """
     if not path.is_file():
         return
-    lines = [line for line in read_metrics(path) if line["step"] <= step]
+    lines = [
+        line
+        for line in read_metrics(path)
+        if line["step"] <= step and not any(name.startswith("test/") for name in line)
+    ]
     partial = path.with_suffix(".partial")
     partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
     partial.replace(path)

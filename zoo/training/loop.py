@@ -6,6 +6,7 @@ and started again ends with the same bits.
 
 import dataclasses
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from zoo import config as configs
 from zoo.data import Stream, evaluation_batches, load
 from zoo.errors import InputError, RunError
 from zoo.parallel.compile import check_divisible, initialise, local_rows
+from zoo.parallel.processes import largest
 from zoo.training import pictures
 from zoo.training.checkpoints import Checkpoints, abstract_state
 from zoo.training.evaluator import Evaluator
@@ -60,7 +62,7 @@ def train(run: configs.Run, signals: Signals | None = None) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"workdir {folder}: {error.strerror}") from None
-    with Lock(folder):
+    with Lock(folder) if jax.process_index() == 0 else nullcontext():
         return Training(run, folder, signals or Signals()).run_to_end()
 
 
@@ -71,8 +73,9 @@ class Training:
         self.folder, self.signals = folder, signals
         self.deadline = time.monotonic() + configs.seconds(run.stop_after)
         self.first_process = jax.process_index() == 0
-        runs.write_config(folder, run)
-        self.run = run = assemble.resolved(run)
+        runs.check_config(folder, run)
+        asked, self.run = run, assemble.resolved(run)
+        run = self.run
 
         data = run.data.open()
         self.splits, self.info = data.splits, data.info
@@ -111,13 +114,14 @@ class Training:
                     "another --workdir"
                 )
         else:
-            self.state = initialise(self.parallel, init)
+            state = initialise(self.parallel, init)
             if run.init_from:
                 source = runs.open_run(run.init_from, warn=warnings.append)
-                self.state = self.parallel.place_state(
-                    runs.warm_start(self.state, source, warnings.append)
-                )
+                state = runs.warm_start(state, source, warnings.append)
+            self.state = self.parallel.place_state(state)
             self.chunk = run.steps_per_dispatch or steps_per_dispatch(self.step, self.shapes, batch)
+        if self.first_process:  # only now: a start that was refused leaves the folder free
+            runs.write_config(folder, asked)
         self.first = int(self.state.step)
         self.log = Log(
             folder, self.first, run.steps, run.batch_size, run.tensorboard, not self.first_process
@@ -156,7 +160,9 @@ class Training:
     def _train(self) -> None:
         run, step = self.run, self.first
         train_step = self.parallel.train(
-            self.step.many if self.chunk > 1 else self.step, self.shapes
+            self.step.many if self.chunk > 1 else self.step,
+            self.shapes,
+            (self.chunk > 1) + (run.accumulate > 1),
         )
         stop = self.first + -(-max(run.steps - self.first, 0) // self.chunk) * self.chunk
         batches = load(self.stream, self.first, stop, self.chunk, run.loader_threads, 8)
@@ -184,26 +190,35 @@ class Training:
         run, score, improved = self.run, None, False
         evaluate = step % run.eval_every == 0 or step == run.steps
         save = step % run.save_every == 0 or step == run.steps
-        stop = self.signals.received is not None or time.monotonic() > self.deadline
+        stop = self._asked_to_stop(step)
         if evaluate or save or stop:
-            self._check_finite(self.log.flush())
+            self.log.flush()
+            self._check_finite({"failed": int(self.state.failed)})
         if evaluate and self.info.counts.get("validation"):
             metrics = self._evaluate("validation")
             self.log.evaluation(step, metrics)
             score, improved = self._judge(metrics)
-        if save or improved or stop:
+        stale = evaluate and self._stale()
+        if save or improved or stop or stale:
             self._save(step, score)
         if stop and step < run.steps:
             self.log.say(f"stopping at step {step}, saved; run the same command to go on")
             self.checkpoints.finish()
-            raise Stopped(step, self.signals.exit_code if self.signals.received else 0)
-        if self._stale():
+            raise Stopped(step, 128 + stop if stop > 0 else 0)
+        if stale:
             self.log.say(
                 f"stopping early: {run.early_stopping} evaluations without a better {self.metric}"
             )
-            self._save(step, score)
-            return True
-        return False
+        return stale
+
+    def _asked_to_stop(self, step: int) -> int:
+        """The signal that came, on any process; -1 when the time is up; else 0."""
+        stop = self.signals.received or -(time.monotonic() > self.deadline)
+        if jax.process_count() == 1:
+            return stop
+        if step % self.run.log_every:  # asking the others costs a message
+            return 0
+        return largest(stop) or -largest(-stop)
 
     def _judge(self, metrics: dict[str, Any]) -> tuple[float | None, bool]:
         """The validation score (larger is better), and whether it is the best so far."""
@@ -259,6 +274,7 @@ class Training:
     def _check_finite(self, metrics: dict[str, Any] | None) -> None:
         if metrics is None or metrics["failed"] < 0:
             return
+        self.log.flush()
         self.checkpoints.finish()
         steps = self.checkpoints.steps()
         last = f"the last good checkpoint is step {steps[-1]}" if steps else "nothing was saved yet"

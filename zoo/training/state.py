@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.experimental import multihost_utils
 
 
 @struct.dataclass
@@ -75,8 +76,10 @@ def leaf_paths(tree: Any) -> dict[str, Any]:
 
 
 def host_array(leaf: Any) -> np.ndarray:
-    """A leaf's whole value on the host. It must be replicated or held by this process alone."""
+    """A leaf's whole value on the host; every process must ask for it, where there are several."""
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        if not leaf.is_fully_replicated:
+            return multihost_utils.process_allgather(leaf, tiled=True)
         leaf = leaf.addressable_data(0)
     return np.asarray(leaf)
 
