@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Int
 
 from zoo.errors import InputError
@@ -16,8 +17,8 @@ from zoo.errors import InputError
 def greedy(
     model: nn.Module,
     variables: Mapping[str, Any],
-    input_ids: Int[Array, "B S"],
-    attention_mask: Int[Array, "B S"] | None = None,
+    input_ids: Int[ArrayLike, "B S"],
+    attention_mask: Int[ArrayLike, "B S"] | None = None,
     *,
     bos: int,
     eos: int,

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from zoo.errors import InputError
@@ -121,8 +121,8 @@ class RNN(nn.Module):
     @nn.compact
     def __call__(
         self,
-        inputs: Int[Array, "B T"] | Float[Array, "B T F"] | Float[Array, "B T W C"],
-        attention_mask: Int[Array, "B T"] | None = None,
+        inputs: Int[ArrayLike, "B T *F"] | Float[ArrayLike, "B T *F"],
+        attention_mask: Int[ArrayLike, "B T"] | None = None,
         cache: Cache | None = None,
         train: bool = False,
     ) -> Array | tuple[Array, Cache]:
@@ -142,6 +142,7 @@ class RNN(nn.Module):
             InputError: the inputs' rank or number of features is not the config's.
         """
         cfg, types = self.cfg, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        inputs = jnp.asarray(inputs)
         self._check(inputs.shape)
         if cfg.vocab_size is not None:
             embed = Embed(cfg.vocab_size, cfg.embedding, **types, name="embed")
@@ -150,7 +151,7 @@ class RNN(nn.Module):
         else:
             x = inputs.reshape(*inputs.shape[:2], -1).astype(self.dtype)
             x_TBD = x.swapaxes(0, 1)
-        mask_TB = None if attention_mask is None else attention_mask.T != 0
+        mask_TB = None if attention_mask is None else jnp.asarray(attention_mask).T != 0
 
         states = []
         for i, width in enumerate(cfg.hidden):

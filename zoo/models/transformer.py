@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from zoo.errors import InputError
@@ -103,10 +103,10 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(
         self,
-        input_ids: Int[Array, "B S"] | None,
-        attention_mask: Int[Array, "B S"] | None = None,
-        decoder_input_ids: Int[Array, "B T"] | None = None,
-        decoder_attention_mask: Int[Array, "B T"] | None = None,
+        input_ids: Int[ArrayLike, "B S"] | None,
+        attention_mask: Int[ArrayLike, "B S"] | None = None,
+        decoder_input_ids: Int[ArrayLike, "B T"] | None = None,
+        decoder_attention_mask: Int[ArrayLike, "B T"] | None = None,
         cache: Cache | None = None,
         train: bool = False,
     ) -> Array | tuple[Array, Cache]:
@@ -126,6 +126,9 @@ class Transformer(nn.Module):
             InputError: a sequence is longer than ``max_length``, or source or target is missing.
         """
         cfg, types = self.cfg, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        input_ids, attention_mask, decoder_input_ids, decoder_attention_mask = jax.tree.map(
+            jnp.asarray, (input_ids, attention_mask, decoder_input_ids, decoder_attention_mask)
+        )
         embed = Embed(cfg.vocab_size, cfg.width, **types, name="embed")
         encoded = cache is not None and cache.cross is not None
         if input_ids is None and not encoded:

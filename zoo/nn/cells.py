@@ -87,14 +87,14 @@ def _gru_step(x: Array, r: Array, h: Array, c: Array) -> tuple:
     return new + update * (h - new), new_r, jnp.concatenate([reset, update, new], -1)
 
 
-def _gru_derive(saved: Array, c: Array, h0: Array, c0: Array) -> tuple:
+def _gru_derive(saved: Array, c: Array, h0: Array, c0: None) -> tuple:
     reset, update, new = _split(saved, 3)
     a_new = (1 - update) * (1 - new * new)
     a = (a_new * c * reset * (1 - reset), (h0 - new) * update * (1 - update), a_new)
     return jnp.concatenate(a, -1), update, reset, None
 
 
-def _gru_pull(dh: Array, dc: Array, a: Array, p: Array, f: None) -> tuple:
+def _gru_pull(dh: Array, dc: None, a: Array, p: Array, f: None) -> tuple:
     dx = jnp.concatenate([dh, dh, dh], -1) * a
     return dx, gru_recurrent(dx, p), dc
 

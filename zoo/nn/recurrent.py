@@ -3,6 +3,8 @@
 T time, B batch, D input width, H features, G = gates * H.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -82,5 +84,6 @@ def _orthogonal(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     https://arxiv.org/abs/1312.6120)."""
     keys = jax.random.split(key, shape[1] // shape[0])
     wide = jnp.promote_types(dtype, jnp.float32)
-    parts = [nn.initializers.orthogonal()(k, (shape[0], shape[0]), wide) for k in keys]
-    return jnp.concatenate(parts, -1).astype(dtype)
+    one = functools.partial(nn.initializers.orthogonal(), shape=(shape[0], shape[0]), dtype=wide)
+    gates = jax.vmap(one)(keys)  # [gates, H, H]
+    return gates.transpose(1, 0, 2).reshape(shape).astype(dtype)
