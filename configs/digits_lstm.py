@@ -7,8 +7,13 @@ from zoo.models import rnn
 
 config = Run(
     model=rnn.Config(
-        cell="lstm", features=8, hidden=(96, 96), bidirectional=True, dropout=0.2,
-        num_classes=10, length=8,
+        cell="lstm",
+        features=8,
+        hidden=(96, 96),
+        bidirectional=True,
+        dropout=0.2,
+        num_classes=10,
+        length=8,
     ),  # fmt: skip
     task=tasks.Classification(),
     data=Digits(view="rows"),

@@ -7,7 +7,13 @@ from zoo.models import transformer
 
 config = Run(
     model=transformer.Config(
-        vocab_size=256, width=128, depth=2, num_heads=4, hidden=256, dropout=0.1, num_classes=10,
+        vocab_size=256,
+        width=128,
+        depth=2,
+        num_heads=4,
+        hidden=256,
+        dropout=0.1,
+        num_classes=10,
         max_length=96,
     ),  # fmt: skip
     task=tasks.Classification(class_weights="balanced"),

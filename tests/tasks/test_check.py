@@ -37,8 +37,15 @@ def text(label=None, **changes):
 
 def pairs(label=None, **changes):
     ids = np.ones((3, 4), np.int32)
-    return text(label, **{"decoder_input_ids": ids, "attention_mask": ids,
-                          "decoder_attention_mask": ids, **changes})
+    return text(
+        label,
+        **{
+            "decoder_input_ids": ids,
+            "attention_mask": ids,
+            "decoder_attention_mask": ids,
+            **changes,
+        },
+    )
 
 
 def changed(array, at, value):
@@ -100,8 +107,11 @@ BAD = [
     (Regression(), table(SOFT), "3 values; the data have 1"),
     (Regression(), {"features": FEATURES}, "lacks its label"),
     # inputs
-    (Classification(), table(INDEX, features=changed(FEATURES, (2, 1), np.nan)),
-     r"data.csv:7: features\[1\] is nan; it must be a finite number"),
+    (
+        Classification(),
+        table(INDEX, features=changed(FEATURES, (2, 1), np.nan)),
+        r"data.csv:7: features\[1\] is nan; it must be a finite number",
+    ),
     (Classification(), table(INDEX, features=FEATURES.astype(np.float64)), "float64.* float32"),
     (Classification(), table(INDEX, features=np.zeros((3, 4), np.float32)), r"\(4,\); .* \(2,\)"),
     (Classification(), table(INDEX[:2]), r"label has shape \(2,\) in a batch of 3"),
@@ -113,21 +123,30 @@ BAD = [
 ]
 
 BAD_TEXT = [
-    (LanguageModelling(), text(input_ids=changed(IDS, (1, 2), 9)),
-     r"data.csv:3: input_ids\[2\] is 9; it must be 0 to 8 \(vocabulary\)"),
+    (
+        LanguageModelling(),
+        text(input_ids=changed(IDS, (1, 2), 9)),
+        r"data.csv:3: input_ids\[2\] is 9; it must be 0 to 8 \(vocabulary\)",
+    ),
     (LanguageModelling(), text(IDS, input_ids=changed(IDS, (0, 0), -1)), r"input_ids\[0\] is -1"),
     (LanguageModelling(), text(IDS.astype(np.int64)), "label of data.csv:2 is int64"),
     (LanguageModelling(), text(changed(IDS, (2, 3), -1)), r"data.csv:7: label\[3\] is -1; .*-100"),
     (LanguageModelling(), text(changed(IDS, (2, 3), 9)), r"label\[3\] is 9; .* token id from 0 to"),
     (LanguageModelling(), text(IDS[:, :3]), "must agree in their first two axes"),
-    (LanguageModelling(), text(attention_mask=changed(IDS * 0, (1, 1), 2)),
-     r"data.csv:3: attention_mask\[1\] is 2; it must be 0 \(padding\) or 1"),
+    (
+        LanguageModelling(),
+        text(attention_mask=changed(IDS * 0, (1, 1), 2)),
+        r"data.csv:3: attention_mask\[1\] is 2; it must be 0 \(padding\) or 1",
+    ),
     (LanguageModelling(), text(attention_mask=np.ones((3, 4), bool)), "attention_mask is bool"),
     (LanguageModelling(), text(token_type_ids=changed(IDS, (1, 1), -2)), r"token_type_ids\[1\] is"),
     (TokenClassification(), text(changed(IDS * 0, (1, 1), 3)), r"data.csv:3: label\[1\] is 3"),
     (TokenClassification(), text(INDEX), "int32 with 1 axes"),
-    (Translation(), pairs(decoder_input_ids=changed(IDS, (2, 2), 9)),
-     r"data.csv:7: decoder_input_ids\[2\] is 9"),
+    (
+        Translation(),
+        pairs(decoder_input_ids=changed(IDS, (2, 2), 9)),
+        r"data.csv:7: decoder_input_ids\[2\] is 9",
+    ),
     (Translation(), pairs(np.ones((3, 5), np.int32)), "must agree"),
     (Translation(), text(), "translation needs decoder_input_ids"),
 ]

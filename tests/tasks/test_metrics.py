@@ -318,22 +318,28 @@ def test_language_modelling():
     task = LanguageModelling(label_smoothing=0.1, z_loss=1e-3, bytes_per_token=2.5).bind(TEXT)
     scores = evaluate(task, logits, {"label": label})
     nats = nll(logits, label, kept).mean()
-    expect(scores, {
-        "perplexity": np.exp(nats),
-        "bits_per_byte": nats / np.log(2) / 2.5,
-        "accuracy": (logits[kept].argmax(-1) == label[kept]).mean(),
-    })
+    expect(
+        scores,
+        {
+            "perplexity": np.exp(nats),
+            "bits_per_byte": nats / np.log(2) / 2.5,
+            "accuracy": (logits[kept].argmax(-1) == label[kept]).mean(),
+        },
+    )
     assert scores["loss"] > nats * 1.01  # the smoothed objective
 
 
 def test_translation_given_the_true_target():
     logits, label, kept = sequences(11)
     scores = evaluate(Translation(bleu=False).bind(PAIRS), logits, {"label": label})
-    expect(scores, {
-        "perplexity": np.exp(nll(logits, label, kept).mean()),
-        "accuracy": (logits[kept].argmax(-1) == label[kept]).mean(),
-        "sequence_accuracy": whole_sequences(np.nan_to_num(logits), label, kept),
-    })
+    expect(
+        scores,
+        {
+            "perplexity": np.exp(nll(logits, label, kept).mean()),
+            "accuracy": (logits[kept].argmax(-1) == label[kept]).mean(),
+            "sequence_accuracy": whole_sequences(np.nan_to_num(logits), label, kept),
+        },
+    )
 
 
 def test_perplexity_beyond_float64_is_infinite():

@@ -168,8 +168,13 @@ def test_the_arguments_of_a_model():
         return jnp.zeros((2, T, C)), {}
 
     ids = np.zeros((2, T), np.int32)
-    batch = {"input_ids": ids, "attention_mask": ids, "decoder_input_ids": ids,
-             "label": ids, "weight": np.ones(2, np.float32)}
+    batch = {
+        "input_ids": ids,
+        "attention_mask": ids,
+        "decoder_input_ids": ids,
+        "label": ids,
+        "weight": np.ones(2, np.float32),
+    }
     TASKS["translation"].loss(apply, {}, batch, {"dropout": 1}, True)
     assert len(seen["args"]) == 1 and seen["args"][0] is ids
     assert set(seen["kwargs"]) == {"attention_mask", "decoder_input_ids"}

@@ -28,8 +28,19 @@ REGISTRY: dict[str, type] = {
 """Task by the name under which a run folder writes it."""
 
 __all__ = [
-    "IGNORED", "REGISTRY", "Binary", "Classification", "LanguageModelling", "Metric", "Multilabel",
-    "Regression", "Task", "TokenClassification", "Translation", "check_inputs", "example_weights",
+    "IGNORED",
+    "REGISTRY",
+    "Binary",
+    "Classification",
+    "LanguageModelling",
+    "Metric",
+    "Multilabel",
+    "Regression",
+    "Task",
+    "TokenClassification",
+    "Translation",
+    "check_inputs",
+    "example_weights",
     "split_inputs",
 ]
 

@@ -95,7 +95,11 @@ def expect_width(outputs: Any, ndim: int, width: int | None, axes: str, advice: 
 
 def run(
     objective: Callable[[Any, Batch], tuple[Any, Any]],
-    apply: Apply, variables: Any, batch: Batch, rngs: Any, train: bool,
+    apply: Apply,
+    variables: Any,
+    batch: Batch,
+    rngs: Any,
+    train: bool,
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Applies a model to a batch and its objective to the outputs.
 

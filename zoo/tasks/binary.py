@@ -39,7 +39,9 @@ class Binary:
     """Trains a single logit by sigmoid cross-entropy."""
 
     names: ClassVar[tuple[str, ...]] = (
-        "image-classification", "text-classification", "tabular-classification",
+        "image-classification",
+        "text-classification",
+        "tabular-classification",
         "audio-classification",
     )
     best: ClassVar[tuple[str, str]] = ("accuracy", "max")
@@ -64,8 +66,9 @@ class Binary:
         num_classes = classes_of(self, info)
         expect_label(self, info, "int32", (0,), "use Multilabel or TokenClassification")
         if num_classes != 2:
-            raise InputError(f"Binary needs two classes; the data have {num_classes}: "
-                             "use Classification")
+            raise InputError(
+                f"Binary needs two classes; the data have {num_classes}: use Classification"
+            )
         return bound(self, weights=resolve_class_weights(self.class_weights, 2, info))
 
     def check(self, batch: Batch, info: Any, rows: Rows) -> None:
@@ -83,8 +86,11 @@ class Binary:
             raise InputError("class_weights are not known yet: bind the task to its data first")
         logits = binary_logits(outputs)
         return binary_cross_entropy(
-            logits, positive_share(batch["label"]), example_weights(batch, len(logits)),
-            label_smoothing=self.label_smoothing, class_weights=self.weights,
+            logits,
+            positive_share(batch["label"]),
+            example_weights(batch, len(logits)),
+            label_smoothing=self.label_smoothing,
+            class_weights=self.weights,
         )
 
     def loss(
@@ -130,6 +136,8 @@ def binary_logits(outputs: Any) -> Float[Array, " B"]:
     shape = getattr(outputs, "shape", None)
     if shape is None or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
         got = type(outputs).__name__ if shape is None else str(tuple(shape))
-        raise InputError(f"the model returns {got}; Binary needs one logit per example: set the "
-                         "model's num_classes=1, or use Classification")
+        raise InputError(
+            f"the model returns {got}; Binary needs one logit per example: set the "
+            "model's num_classes=1, or use Classification"
+        )
     return jnp.asarray(outputs).reshape(-1)

@@ -43,10 +43,13 @@ def classes_of(task: Any, info: Any) -> int:
     kind = type(task).__name__
     if num_classes is None:
         if getattr(info, "vocab_size", None) and getattr(info, "label_mean", None) is None:
-            raise InputError(f"{kind} needs classes; these data are text without them: use "
-                             "LanguageModelling or Translation")
-        raise InputError(f"{kind} needs classes; the labels of these data are numbers: use "
-                         "Regression")
+            raise InputError(
+                f"{kind} needs classes; these data are text without them: use "
+                "LanguageModelling or Translation"
+            )
+        raise InputError(
+            f"{kind} needs classes; the labels of these data are numbers: use Regression"
+        )
     if num_classes < 2:
         raise InputError(f"{kind} needs two classes or more; the data have {num_classes}")
     return int(num_classes)
@@ -69,8 +72,10 @@ def expect_label(task: Any, info: Any, dtype: str, ndims: tuple[int, ...], advic
         return
     shape, given = info.label
     if str(given) != dtype or len(shape) not in ndims:
-        raise InputError(f"{type(task).__name__} does not fit labels of shape {tuple(shape)} and "
-                         f"dtype {given}: {advice}")
+        raise InputError(
+            f"{type(task).__name__} does not fit labels of shape {tuple(shape)} and "
+            f"dtype {given}: {advice}"
+        )
 
 
 def resolve_class_weights(

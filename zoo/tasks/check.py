@@ -83,8 +83,14 @@ def check_inputs(batch: Arrays, info: Any, rows: Rows) -> None:
             check_range(name, batch[name], vocab, rows, allowed)
 
 
-def check_label(batch: Arrays, rows: Rows, dtype: Any, ndims: tuple[int, ...],
-                axes: str, like: str | None = None) -> np.ndarray:
+def check_label(
+    batch: Arrays,
+    rows: Rows,
+    dtype: Any,
+    ndims: tuple[int, ...],
+    axes: str,
+    like: str | None = None,
+) -> np.ndarray:
     """Checks that `label` is there, of the dtype and number of axes, and returns it.
 
     Args:
@@ -114,8 +120,9 @@ def check_label(batch: Arrays, rows: Rows, dtype: Any, ndims: tuple[int, ...],
     return label
 
 
-def check_classes(label: np.ndarray, num_classes: int, rows: Rows,
-                  ignored: bool = False, what: str = "class") -> None:
+def check_classes(
+    label: np.ndarray, num_classes: int, rows: Rows, ignored: bool = False, what: str = "class"
+) -> None:
     """Checks that labels are in `[0, num_classes)`, or `IGNORED` where `ignored`.
 
     Raises:
@@ -127,8 +134,9 @@ def check_classes(label: np.ndarray, num_classes: int, rows: Rows,
     check_range("label", label, num_classes, rows, allowed, ignored)
 
 
-def check_range(name: str, array: np.ndarray, stop: int | None, rows: Rows,
-                allowed: str, ignored: bool = False) -> None:
+def check_range(
+    name: str, array: np.ndarray, stop: int | None, rows: Rows, allowed: str, ignored: bool = False
+) -> None:
     """Checks that integers are in `[0, stop)`, or `IGNORED` where `ignored`.
 
     Raises:
@@ -163,8 +171,9 @@ def check_columns(label: np.ndarray, num_classes: int, rows: Rows) -> None:
         InputError: they have not.
     """
     if label.shape[1] != num_classes:
-        raise InputError(f"label of {rows[0]} has {label.shape[1]} columns; the data have "
-                         f"{num_classes} classes")
+        raise InputError(
+            f"label of {rows[0]} has {label.shape[1]} columns; the data have {num_classes} classes"
+        )
 
 
 def is_soft(batch: Arrays) -> bool:

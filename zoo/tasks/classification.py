@@ -46,7 +46,9 @@ class Classification:
     """Trains class logits by softmax cross-entropy."""
 
     names: ClassVar[tuple[str, ...]] = (
-        "image-classification", "text-classification", "tabular-classification",
+        "image-classification",
+        "text-classification",
+        "tabular-classification",
         "audio-classification",
     )
     best: ClassVar[tuple[str, str]] = ("accuracy", "max")
@@ -91,8 +93,12 @@ class Classification:
         classes = fact("num_classes", self.num_classes)
         expect_width(outputs, 2, classes, "logits [B, C]", f"set its num_classes={classes}")
         return softmax_cross_entropy(
-            outputs, batch["label"], example_weights(batch, len(outputs)),
-            label_smoothing=self.label_smoothing, class_weights=self.weights, z_loss=self.z_loss,
+            outputs,
+            batch["label"],
+            example_weights(batch, len(outputs)),
+            label_smoothing=self.label_smoothing,
+            class_weights=self.weights,
+            z_loss=self.z_loss,
         )
 
     def loss(

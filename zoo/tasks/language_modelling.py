@@ -48,12 +48,15 @@ class LanguageModelling:
         if vocab_size is None:
             raise InputError("LanguageModelling needs tokens; these data have no vocabulary")
         if getattr(info, "num_classes", None) is not None:
-            raise InputError(f"LanguageModelling predicts tokens; the labels of these data are "
-                             f"{info.num_classes} classes: use Classification or "
-                             "TokenClassification")
+            raise InputError(
+                f"LanguageModelling predicts tokens; the labels of these data are "
+                f"{info.num_classes} classes: use Classification or "
+                "TokenClassification"
+            )
         if "decoder_input_ids" in (getattr(info, "inputs", None) or {}):
-            raise InputError("LanguageModelling needs single texts; these data are pairs: "
-                             "use Translation")
+            raise InputError(
+                "LanguageModelling needs single texts; these data are pairs: use Translation"
+            )
         expect_label(self, info, "int32", (1,), "it needs the next token of every position")
         return bound(self, vocab_size=int(vocab_size))
 
@@ -69,8 +72,11 @@ class LanguageModelling:
         """(sum of the cross-entropies over the tokens, their number)."""
         expect_vocabulary(outputs, fact("vocab_size", self.vocab_size))
         return softmax_cross_entropy(
-            outputs, batch["label"], position_weights(batch),
-            label_smoothing=self.label_smoothing, z_loss=self.z_loss,
+            outputs,
+            batch["label"],
+            position_weights(batch),
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
         )
 
     def loss(

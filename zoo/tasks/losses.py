@@ -74,8 +74,9 @@ def softmax_cross_entropy(
     weights = weights.astype(logits.dtype)
     labels = where_counts(weights, labels)
     shifted, log_sum, top = _shifted(logits)
-    per_class = jnp.asarray((1.0,) * classes if class_weights is None else class_weights,
-                            logits.dtype)
+    per_class = jnp.asarray(
+        (1.0,) * classes if class_weights is None else class_weights, logits.dtype
+    )
     if soft:
         targets = labels.astype(logits.dtype)
         emphasis = jnp.sum(targets * per_class, -1)

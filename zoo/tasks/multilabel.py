@@ -40,7 +40,9 @@ class Multilabel:
     """Trains one logit per class by sigmoid cross-entropy."""
 
     names: ClassVar[tuple[str, ...]] = (
-        "image-classification", "text-classification", "tabular-classification",
+        "image-classification",
+        "text-classification",
+        "tabular-classification",
         "audio-classification",
     )
     best: ClassVar[tuple[str, str]] = ("f1_macro", "max")

@@ -41,9 +41,11 @@ class Regression:
         Data that do not standardise their labels (`label_mean` None) have mean 0 and deviation 1.
         """
         if getattr(info, "num_classes", None) is not None:
-            raise InputError(f"Regression needs numbers; the labels of these data are "
-                             f"{info.num_classes} classes: use Classification, Binary or "
-                             "Multilabel")
+            raise InputError(
+                f"Regression needs numbers; the labels of these data are "
+                f"{info.num_classes} classes: use Classification, Binary or "
+                "Multilabel"
+            )
         expect_label(self, info, "float32", (0, 1), "it needs float32 numbers, one or K")
         mean_, std = getattr(info, "label_mean", None), getattr(info, "label_std", None)
         if mean_ is None and std is None:
@@ -51,8 +53,10 @@ class Regression:
         if mean_ is None or std is None:
             raise InputError("the data give only one of label_mean and label_std")
         means, stds = (tuple(float(x) for x in np.atleast_1d(values)) for values in (mean_, std))
-        if len(means) != len(stds) or not all(np.isfinite(means)) or not all(
-            0 < std < float("inf") for std in stds
+        if (
+            len(means) != len(stds)
+            or not all(np.isfinite(means))
+            or not all(0 < std < float("inf") for std in stds)
         ):
             raise InputError(f"label_mean {means} and label_std {stds} do not fit")
         return bound(self, label_mean=means, label_std=stds)
@@ -63,8 +67,9 @@ class Regression:
         label = check_label(batch, rows, np.float32, (1, 2), "float32 [B] or [B, K]")
         width = 1 if label.ndim == 1 else label.shape[1]
         if width != len(self.label_mean):
-            raise InputError(f"label of {rows[0]} has {width} values; the data have "
-                             f"{len(self.label_mean)}")
+            raise InputError(
+                f"label of {rows[0]} has {width} values; the data have {len(self.label_mean)}"
+            )
         refuse("label", label, ~np.isfinite(label), rows, "a finite number")
 
     def objective(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
@@ -94,8 +99,10 @@ class Regression:
     def _read(self, outputs: Any, batch: Batch) -> tuple[Any, Any, Any]:
         outputs, label = columns(outputs), columns(batch["label"])
         if outputs.shape != label.shape:
-            raise InputError(f"the model returns {outputs.shape[1]} values per example, the data "
-                             f"have {label.shape[1]}: set its num_classes={label.shape[1]}")
+            raise InputError(
+                f"the model returns {outputs.shape[1]} values per example, the data "
+                f"have {label.shape[1]}: set its num_classes={label.shape[1]}"
+            )
         return outputs, label, example_weights(batch, len(outputs))
 
 

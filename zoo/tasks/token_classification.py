@@ -81,8 +81,12 @@ class TokenClassification:
         classes = fact("num_classes", self.num_classes)
         expect_width(outputs, 3, classes, "logits [B, T, C]", f"set its num_classes={classes}")
         return softmax_cross_entropy(
-            outputs, batch["label"], position_weights(batch),
-            label_smoothing=self.label_smoothing, class_weights=self.weights, z_loss=self.z_loss,
+            outputs,
+            batch["label"],
+            position_weights(batch),
+            label_smoothing=self.label_smoothing,
+            class_weights=self.weights,
+            z_loss=self.z_loss,
         )
 
     def loss(

@@ -59,9 +59,11 @@ class Translation:
         inputs = getattr(info, "inputs", None) or {}
         lacking = [name for name in INPUTS if name not in inputs]
         if lacking or getattr(info, "vocab_size", None) is None:
-            raise InputError(f"Translation needs pairs of texts; these data lack "
-                             f"{', '.join(lacking) or 'a vocabulary'} (they have "
-                             f"{', '.join(inputs) or 'nothing'})")
+            raise InputError(
+                f"Translation needs pairs of texts; these data lack "
+                f"{', '.join(lacking) or 'a vocabulary'} (they have "
+                f"{', '.join(inputs) or 'nothing'})"
+            )
         if self.bleu:
             require("sacrebleu", "text")
         expect_label(self, info, "int32", (1,), "it needs the next token of every position")
@@ -82,8 +84,11 @@ class Translation:
         """(sum of the cross-entropies over the target tokens, their number)."""
         expect_vocabulary(outputs, fact("vocab_size", self.vocab_size))
         return softmax_cross_entropy(
-            outputs, batch["label"], position_weights(batch),
-            label_smoothing=self.label_smoothing, z_loss=self.z_loss,
+            outputs,
+            batch["label"],
+            position_weights(batch),
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
         )
 
     def loss(

@@ -18,7 +18,19 @@ from zoo.tasks.metrics.regression import regression_scores
 from zoo.tasks.metrics.text import merge_text_counts, text_counts, text_scores
 
 __all__ = [
-    "MATRIX_LIMIT", "Metric", "class_scores", "confusion_matrix", "label_scores", "likelihood",
-    "mean", "merge_text_counts", "position_accuracy", "regression_scores", "roc_auc",
-    "sequence_accuracy", "text_counts", "text_scores", "top_k",
+    "MATRIX_LIMIT",
+    "Metric",
+    "class_scores",
+    "confusion_matrix",
+    "label_scores",
+    "likelihood",
+    "mean",
+    "merge_text_counts",
+    "position_accuracy",
+    "regression_scores",
+    "roc_auc",
+    "sequence_accuracy",
+    "text_counts",
+    "text_scores",
+    "top_k",
 ]

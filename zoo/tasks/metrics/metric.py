@@ -59,9 +59,7 @@ def _widest(leaf: Any) -> np.ndarray:
     return leaf.astype(np.int64 if np.issubdtype(leaf.dtype, np.integer) else np.float64)
 
 
-def mean(
-    name: str, measure: Callable[[Any, Mapping[str, Any]], tuple[Any, Any]]
-) -> Metric:
+def mean(name: str, measure: Callable[[Any, Mapping[str, Any]], tuple[Any, Any]]) -> Metric:
     """The metric `name`: a sum divided by a weight, `measure(outputs, batch) -> (sum, weight)`."""
 
     def compute(state: State) -> Scores:
@@ -132,6 +130,4 @@ def _zero_mean() -> State:
 
 
 def _named(measure: Callable[[Any, Mapping[str, Any]], tuple[Any, Any]]) -> Any:
-    return lambda outputs, batch: dict(
-        zip(("sum", "weight"), measure(outputs, batch), strict=True)
-    )
+    return lambda outputs, batch: dict(zip(("sum", "weight"), measure(outputs, batch), strict=True))

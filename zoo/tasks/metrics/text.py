@@ -58,8 +58,11 @@ def text_scores(state: State) -> Scores:
         scores["bleu"] = None
     elif "correct" in state:
         score = require("sacrebleu.metrics", "text").BLEU.compute_bleu(
-            state["correct"].tolist(), state["total"].tolist(), *state["lengths"].tolist(),
-            smooth_method="exp", max_ngram_order=ORDERS,
+            state["correct"].tolist(),
+            state["total"].tolist(),
+            *state["lengths"].tolist(),
+            smooth_method="exp",
+            max_ngram_order=ORDERS,
         )
         scores["bleu"] = float(score.score)
     return scores
