@@ -1,4 +1,4 @@
-"""Handwritten digits, 8x8 pixels, by a small convolutional network with batch norm and dropout.
+"""Handwritten digits, 8x8 pixels, by five convolutions with batch norm, averaged.
 
 Source: the UCI digits that scikit-learn embeds (1,797 images; E. Alpaydin and C. Kaynak, 1998).
 """
@@ -20,5 +20,6 @@ config = Run(
         schedule=Schedule(name="cosine", warmup_steps=50),
     ),
     batch_size=64,
-    steps=600,
+    average=0.99,
+    steps=900,
 )

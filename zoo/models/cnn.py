@@ -261,11 +261,12 @@ ALEXNET = Config(
 )  # fmt: skip
 
 DIGITS = Config(
-    ("conv 32 3 padding=1 bias=0", "batch_norm", "relu",
-     "conv 32 3 padding=1 bias=0", "batch_norm", "relu", "max_pool 2",
-     "conv 64 3 padding=1 bias=0", "batch_norm", "relu",
-     "conv 64 3 padding=1 bias=0", "batch_norm", "relu", "max_pool 2",
-     "dropout 0.25", "dense 128", "relu", "dropout 0.5"),
+    ("conv 48 3 padding=1 bias=0", "batch_norm", "relu",
+     "conv 48 3 padding=1 bias=0", "batch_norm", "relu", "max_pool 2",
+     "conv 96 3 padding=1 bias=0", "batch_norm", "relu",
+     "conv 96 3 padding=1 bias=0", "batch_norm", "relu",
+     "conv 96 3 padding=1 bias=0", "batch_norm", "relu",
+     "adaptive_avg_pool 1", "dropout 0.3"),
     image_size=8,
 )  # fmt: skip
 
@@ -273,7 +274,7 @@ _VGG16 = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
 
 SIZES = {
     "lenet5": Size(LENET5, 61_706, "closed form, LeCun 1998 layout with full connections"),
-    "cnn-8x8-digits": Size(DIGITS, 99_370, "closed form; 8x8 digits"),
+    "cnn-8x8-digits": Size(DIGITS, 230_266, "closed form; 8x8 digits"),
     "cnn-28x28-dense64": Size(small(64), 121_930, "closed form: conv 32, conv 64, dense 64"),
     "cnn-28x28-dense128": Size(small(128), 225_034, "closed form: conv 32, conv 64, dense 128"),
     "alexnet": Size(ALEXNET, 61_100_840, "torchvision"),
