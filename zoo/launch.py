@@ -35,7 +35,8 @@ def prepare(argv: list[str]) -> None:
         "XLA_FLAGS", ""
     ):
         os.environ.setdefault("NPROC", "16")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # XLA of jax 0.10 prints kilobytes of its own pseudo-features for each program from the cache.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "--no-allocator" not in argv and (_option(argv, "--allocator") or "True") == "True":
         keep_freed_memory()
 
@@ -47,7 +48,7 @@ def configure(devices: int, compile_cache: bool) -> None:
 
     from zoo.parallel.processes import start_processes
 
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of its own defaults
+    logging.set_verbosity(logging.FATAL)  # Orbax tells of its defaults, and prints every error twice
 
     if compile_cache and not jax.config.jax_compilation_cache_dir:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "zoo" / "xla"

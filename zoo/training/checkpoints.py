@@ -1,13 +1,19 @@
 """Checkpoints that are whole or not used: Orbax, with a SHA-256 of every leaf inside each save."""
 
+import gc
+import hashlib
+import json
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
+from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from zoo.errors import RunError
 from zoo.parallel.processes import largest, wait_for_all
@@ -43,15 +49,11 @@ class Checkpoints:
             if jax.process_index() == 0:
                 self._set_partial_steps_aside()
             wait_for_all("partial checkpoints set aside")
-        best = keep.BestN(
-            get_metric_fn=lambda metrics: metrics["score"],
-            n=1,
-            keep_checkpoints_without_metrics=False,
-        )
+        self._scores: dict[int, float | None] = {}
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(keep_last), best]),
+                preservation_policy=_LastAndBest(keep_last, self._best_of),
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
                 create=False,
@@ -66,12 +68,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The step with the best validation score, the earliest of equals; None if none has one."""
-        scores = {}
-        for step in self.steps():
-            metrics = self._manager.metrics(step)
-            if metrics and "score" in metrics:
-                scores[step] = metrics["score"]
-        return max(scores, key=lambda step: (scores[step], -step)) if scores else None
+        return self._best_of(self.steps())
 
     def save(self, step: int, state: State, meta: dict[str, Any], score: float | None) -> None:
         """Starts saving; returns once the state is copied and may be consumed.
@@ -80,14 +77,16 @@ class Checkpoints:
             RunError: this save, or the one before, failed (disk full, no permission).
         """
         self.finish()
-        meta = {**meta, "step": step, "digests": leaf_digests(state)}
+        meta = {**meta, "step": step, "score": score, "shapes": _shapes(state)}
+        meta["digests"] = leaf_digests(state)
+        meta["sha256"] = _sum(meta)
+        self._scores[step] = score
         try:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta)
                 ),
-                metrics=None if score is None else {"score": score},
                 force=True,
             )
         except Exception as error:
@@ -120,12 +119,13 @@ class Checkpoints:
         steps = self.steps() if step is None else [step]
         for candidate in reversed(steps):
             found, reason = None, ""
-            try:
-                found = self._restore(candidate, like)
-            except RunError:
-                raise
-            except Exception as error:  # Orbax raises a dozen types for a damaged step
-                reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+            with _no_echo():
+                try:
+                    found = self._restore(candidate, like)
+                except RunError:
+                    raise
+                except Exception as error:  # Orbax raises a dozen types for a damaged step
+                    reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
             if largest(found is None) == 0:
                 return found
             self._set_aside(candidate, reason or "another process could not read it")
@@ -137,9 +137,18 @@ class Checkpoints:
         return None
 
     def meta(self, step: int) -> dict[str, Any]:
-        """What was saved beside the state of a step."""
+        """What was saved beside the state of a step.
+
+        Raises:
+            ValueError: it is damaged; so do many other exceptions of Orbax say.
+        """
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        return self._manager.restore(step, args=args)["meta"]
+        meta = self._manager.restore(step, args=args)["meta"]
+        if not isinstance(meta, dict) or meta.get("sha256") != _sum(meta):
+            raise ValueError("its meta differs from its SHA-256")
+        if meta["step"] != step:
+            raise ValueError(f"it says that it is step {meta['step']}")
+        return meta
 
     def close(self) -> None:
         """Waits for the save under way and lets go of the folder."""
@@ -148,22 +157,29 @@ class Checkpoints:
 
     def _restore(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
         meta = self.meta(step)
-        if meta.get("step") != step:
-            raise ValueError(f"it says that it is step {meta.get('step')}")
-        digests = meta["digests"]
-        if differing := sorted(set(digests) ^ set(leaf_paths(like))):
+        ours, theirs = set(_shapes(like).items()), set(meta["shapes"].items())
+        if differing := sorted(ours ^ theirs):
             raise RunError(
                 f"checkpoint {step} in {self.directory} is of another model or optimizer; "
-                f"{len(differing)} leaves differ, such as {differing[0]}"
+                f"leaves differ, such as {' '.join(differing[0])}"
             )
         args = ocp.args.PyTreeRestore(
             item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
         )
         state = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
         for path, digest in leaf_digests(state).items():
-            if digest != digests[path]:
+            if digest != meta["digests"][path]:
                 raise ValueError(f"{path} differs from its SHA-256")
         return state, meta
+
+    def _best_of(self, steps: list[int]) -> int | None:
+        for step in set(steps) - set(self._scores):
+            try:
+                self._scores[step] = self.meta(step)["score"]
+            except Exception:  # damaged: restoring will say so
+                self._scores[step] = None
+        scored = [(self._scores[step], -step) for step in steps if self._scores[step] is not None]
+        return -max(scored)[1] if scored else None
 
     def _failure(self, error: Exception) -> RunError:
         first = str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)
@@ -204,6 +220,46 @@ class Checkpoints:
     def _tried(self, steps: list[int]) -> str:
         names = [str(step) for step in steps] or self._quarantined()
         return f"{', '.join(names)} cannot be used"
+
+
+@dataclass
+class _LastAndBest(preservation_policy.PreservationPolicy):
+    """Keeps the newest steps and the best one.
+
+    Orbax's own way, `best_fn` with `max_to_keep`, deletes the newest; its BestN policy sees no
+    scores unless `best_fn` is set.
+    """
+
+    last: int
+    best_of: Callable[[list[int]], int | None]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*sorted(steps)[-self.last :], self.best_of(steps)}
+        return [step in kept for step in steps]
+
+
+def _shapes(state: State) -> dict[str, str]:
+    return {
+        path: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        for path, leaf in leaf_paths(state).items()
+    }
+
+
+def _sum(meta: dict[str, Any]) -> str:
+    content = {key: value for key, value in meta.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def _no_echo() -> Iterator[None]:
+    """Orbax's readers, left alone after an error, print tracebacks once they are collected."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda *_: None
+    try:
+        yield
+    finally:
+        gc.collect()
+        sys.unraisablehook = hook
 
 
 def abstract_state(shapes: Any, shardings: Any) -> Any:

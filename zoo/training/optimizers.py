@@ -61,7 +61,7 @@ class Optimizer:
     schedule: Schedule = field(default_factory=Schedule)
     """How the learning rate moves over the run."""
     weight_decay: float = 0.0
-    """Decoupled decay; for sgd and momentum the gradient of an L2 penalty."""
+    """Decoupled decay, times the learning rate; for sgd and momentum an L2 penalty's gradient."""
     decay: tuple[str, ...] = ("kernel", "embedding")
     """Last names of the parameters that decay (by name: biases and norm scales do not)."""
     clip_norm: float = 0.0
@@ -110,22 +110,19 @@ class Optimizer:
             return optax.adamw(rate, self.b1, self.b2, self.eps, weight_decay=decay, mask=mask)
         if self.name == "lion":
             return optax.lion(rate, self.b1, self.b2, weight_decay=decay, mask=mask)
+        # Of these two optax decays without the mask, or without the learning rate.
+        shrink = [optax.add_decayed_weights(lambda n: -decay * rate(n), mask)] if decay else []
         if self.name == "adafactor":
-            return optax.adafactor(
-                rate,
-                weight_decay_rate=decay or None,
-                weight_decay_mask=mask,
-            )
-        return optax.contrib.muon(
+            return optax.chain(optax.adafactor(rate), *shrink)
+        muon = optax.contrib.muon(
             rate,
             beta=self.momentum,
-            weight_decay=decay,
-            weight_decay_mask=mask,
             adam_learning_rate=rate,
             adam_b1=self.b1,
             adam_b2=self.b2,
             muon_weight_dimension_numbers=_muon_dimensions,
         )
+        return optax.chain(muon, *shrink)
 
     def _decayed(self, params: Any) -> Any:
         return jax.tree_util.tree_map_with_path(lambda path, _: _last(path) in self.decay, params)
