@@ -6,6 +6,7 @@ B batch, T time, F input features, D layer width, C classes, V vocabulary.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -141,7 +142,8 @@ class RNN(nn.Module):
         Raises:
             InputError: the inputs' rank or number of features is not the config's.
         """
-        cfg, types = self.cfg, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        cfg = self.cfg
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         inputs = jnp.asarray(inputs)
         self._check(inputs.shape)
         if cfg.vocab_size is not None:
@@ -172,8 +174,10 @@ class RNN(nn.Module):
             bias = self.param("head_bias", nn.initializers.zeros, shape, self.param_dtype)
             y = embed.attend(x) + bias.astype(self.dtype)
         else:
-            language = self.task == "text-generation"
-            outputs = cfg.vocab_size if language else cfg.num_classes
+            outputs = cfg.num_classes
+            if self.task == "text-generation":
+                assert cfg.vocab_size is not None, "Config.build asks for it"
+                outputs = cfg.vocab_size
             y = Dense(outputs, **types, name="head")(x)
         return y if cache is None else (y, tuple(states))
 
