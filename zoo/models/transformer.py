@@ -6,6 +6,7 @@ head, C classes, V vocabulary.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -125,25 +126,27 @@ class Transformer(nn.Module):
         Raises:
             InputError: a sequence is longer than ``max_length``, or source or target is missing.
         """
-        cfg, types = self.cfg, {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        input_ids, attention_mask, decoder_input_ids, decoder_attention_mask = jax.tree.map(
-            jnp.asarray, (input_ids, attention_mask, decoder_input_ids, decoder_attention_mask)
+        cfg = self.cfg
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        arrays: list[Array | None] = jax.tree.map(
+            jnp.asarray, [input_ids, attention_mask, decoder_input_ids, decoder_attention_mask]
         )
+        input_ids, attention_mask, decoder_input_ids, decoder_attention_mask = arrays
         embed = Embed(cfg.vocab_size, cfg.width, **types, name="embed")
-        encoded = cache is not None and cache.cross is not None
-        if input_ids is None and not encoded:
-            raise InputError("transformer needs input_ids")
+        sources = None if cache is None else cache.cross  # for each decoder layer
+        source_mask = attention_mask if cache is None or sources is None else cache.source_mask
 
-        memory = None
-        if not encoded:
+        if sources is None:
+            if input_ids is None:
+                raise InputError("transformer needs input_ids")
             hidden = None if attention_mask is None else padding_mask(attention_mask)
             x_BSD = self._embed(embed, input_ids, 0, train, "encoder_dropout")
             for i in range(cfg.depth):
                 x_BSD = EncoderLayer(cfg, **types, name=f"encoder{i}")(x_BSD, hidden, train)
-            memory = x_BSD
-        if self.task == "text-classification":
-            pooled = _mean(memory, attention_mask)
-            return Dense(cfg.num_classes, **types, name="head")(pooled)
+            if self.task == "text-classification":
+                pooled = _mean(x_BSD, attention_mask)
+                return Dense(cfg.num_classes, **types, name="head")(pooled)
+            sources = (x_BSD,) * cfg.depth
 
         if decoder_input_ids is None:
             raise InputError("translation needs decoder_input_ids")
@@ -152,27 +155,26 @@ class Transformer(nn.Module):
         if decoder_attention_mask is not None:
             counts = decoder_attention_mask != 0
         first, mask = 0, counts
-        source_mask = attention_mask
         if cache is not None:
             first = cache.index
             mask = lax.dynamic_update_slice(cache.mask, counts, (0, first))
-            source_mask = cache.source_mask if encoded else attention_mask
         y_BTD = self._embed(embed, decoder_input_ids, first, train, "decoder_dropout")
         seen = causal_mask(time, mask.shape[1], first) & padding_mask(mask)
         visible = None if source_mask is None else padding_mask(source_mask)
         keys, values, cross = [], [], []
         for i in range(cfg.depth):
-            past = None if cache is None else (cache.keys[i], cache.values[i], first)
+            past = None if cache is None else (cache.keys[i], cache.values[i], cache.index)
             layer = DecoderLayer(cfg, **types, name=f"decoder{i}")
-            source = cache.cross[i] if encoded else memory
-            y_BTD, k, v, kv = layer(y_BTD, seen, source, visible, past, train)
+            y_BTD, k, v, kv = layer(y_BTD, seen, sources[i], visible, past, train)
             keys.append(k)
             values.append(v)
             cross.append(kv)
         logits = embed.attend(y_BTD)
         if cache is None:
             return logits
-        cache = Cache(first + time, mask, tuple(keys), tuple(values), tuple(cross), source_mask)
+        cache = Cache(
+            cache.index + time, mask, tuple(keys), tuple(values), tuple(cross), source_mask
+        )
         return logits, cache
 
     def init_cache(self, batch: int, length: int) -> Cache:
@@ -217,7 +219,8 @@ class EncoderLayer(nn.Module):
     def __call__(
         self, x: Float[Array, "B S D"], mask: Bool[Array, "B 1 1 S"] | None, train: bool
     ) -> Float[Array, "B S D"]:
-        cfg, types = self.cfg, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        cfg = self.cfg
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         heads = (cfg.width, cfg.num_heads, cfg.dropout)
         attend = MultiHeadAttention(*heads, **types, name="attention")
         y = attend(x, *attend.project(x), mask, train)
@@ -244,7 +247,8 @@ class DecoderLayer(nn.Module):
         train: bool,
     ) -> tuple[Array, Array, Array, tuple[Array, Array]]:
         """Output, keys and values of the target, and the source's keys and values."""
-        cfg, types = self.cfg, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        cfg = self.cfg
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         heads = (cfg.width, cfg.num_heads, cfg.dropout)
         attend = MultiHeadAttention(*heads, **types, name="attention")
         k, v = attend.project(x)
@@ -269,7 +273,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         init = nn.initializers.xavier_uniform()
         x = jax.nn.relu(Dense(self.cfg.hidden, **types, kernel_init=init, name="up")(x))
         return Dense(self.cfg.width, **types, kernel_init=init, name="down")(x)
