@@ -5,6 +5,7 @@ B batch, H heads, T queries, S keys, K features of a head, D = H * K.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -82,7 +83,7 @@ class MultiHeadAttention(nn.Module):
     param_dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         init = nn.initializers.xavier_uniform()
         self.query = Dense(self.width, **types, kernel_init=init)
         self.key = Dense(self.width, **types, kernel_init=init)
