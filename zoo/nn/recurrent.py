@@ -4,6 +4,7 @@ T time, B batch, D input width, H features, G = gates * H.
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -68,7 +69,9 @@ class Recurrent(nn.Module):
             self.cell, self.reverse, dense(x), kernel.astype(self.dtype), bias, state, mask
         )
 
-    def _bias(self, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    def _bias(
+        self, key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None
+    ) -> Array:
         gate = jnp.arange(shape[0]) // self.features
         return jnp.where((gate == 1) & (self.cell == "lstm"), 1, 0).astype(dtype)
 
