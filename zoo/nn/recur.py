@@ -10,6 +10,7 @@ T time, B batch, H features, G = gates * H.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ def _forward(
         h, c, saved = kind.step(_at(source, t).astype(wide), r, h0, c0)
         if mask is not None:
             h = jnp.where(_at(mask, t), h, h0)
-            c = None if c is None else jnp.where(_at(mask, t), c, c0)
+            c = _where(_at(mask, t), c, c0)
         if save:
             gates = _put(gates, saved, t)
             seconds = None if c is None else _put(seconds, c, t)
@@ -92,9 +93,8 @@ def _recur_backward(cell: str, reverse: bool, saved: tuple, gradients: tuple) ->
     previous_c = _shift(seconds, state[1], reverse) if kind.states == 2 else None
     a, keep, p, f = kind.derive(gates.astype(wide), seconds, previous.astype(wide), previous_c)
     if mask is not None:
-        a, keep = jnp.where(mask, a, 0), jnp.where(mask, 0.0 if keep is None else keep, 1)
-        p = None if p is None else jnp.where(mask, p, 0)
-        f = None if f is None else jnp.where(mask, f, 1)
+        a, p, f = _where(mask, a, 0), _where(mask, p, 0), _where(mask, f, 1)
+        keep = jnp.where(mask, 0.0 if keep is None else keep, 1)
     transposed = kernel.T
 
     def step(n: Array, carry: tuple) -> tuple:
@@ -125,7 +125,13 @@ def _recur_backward(cell: str, reverse: bool, saved: tuple, gradients: tuple) ->
 recur.defvjp(_recur_forward, _recur_backward)
 
 
-def _at(x: Array | None, t: Array) -> Array | None:
+def _where(mask: Array, x: Any, other: Any) -> Any:
+    """``x`` where the mask is True; None stays None."""
+    return None if x is None else jnp.where(mask, x, other)
+
+
+def _at(x: Any, t: Array) -> Any:
+    """Step ``t`` of an array; None stays None."""
     return None if x is None else lax.dynamic_index_in_dim(x, t, 0, keepdims=False)
 
 
