@@ -1,5 +1,6 @@
 """Run folders: opening one again, starting from one, keeping one to its experiment."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,7 @@ def warm_start(state: State, source: OpenedRun, warn: Any) -> State:
         warn(f"init_from: {source.folder} has nothing of the shape of {names}; these start anew")
     params = variables.pop("params")
     average = jax.tree.map(jnp.array, params) if state.average else state.average
-    return state.replace(params=params, extra=variables, average=average)
+    return dataclasses.replace(state, params=params, extra=variables, average=average)
 
 
 def _choose(checkpoints: Checkpoints, name: str, steps: list[int]) -> int | None:

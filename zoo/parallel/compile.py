@@ -97,7 +97,7 @@ class Jit:
 class Pmap:
     """`pmap`: every device holds the whole state and computes its rows; sums by `psum`."""
 
-    devices: Sequence[jax.Device]
+    devices: Sequence[Any]
     axis = "data"
 
     @property
@@ -106,8 +106,12 @@ class Pmap:
         return len(self.devices)
 
     @property
+    def _mesh(self) -> Mesh:
+        return Mesh(np.asarray(self.devices), ("data",))
+
+    @property
     def _replicated(self) -> NamedSharding:
-        return NamedSharding(Mesh(np.asarray(self.devices), ("data",)), P())
+        return NamedSharding(self._mesh, P())
 
     def shardings(self, state: Any) -> Any:
         """Where each leaf of an abstract state lies: everywhere."""
@@ -142,8 +146,7 @@ class Pmap:
         """The state as a checkpoint takes it: global arrays, also where a process sees its own."""
         if jax.process_count() == 1:
             return state
-        mesh = self._replicated.mesh
-        return multihost_utils.host_local_array_to_global_array(state, mesh, P())
+        return multihost_utils.host_local_array_to_global_array(state, self._mesh, P())
 
     def _mapped(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         compiled: dict[int, Callable[..., Any]] = {}

@@ -27,8 +27,8 @@ class MeshShape:
     """Devices over which single layers are cut up, by the model's own table."""
 
 
-def select_devices(count: int) -> list[jax.Device]:
-    """The devices a run uses: all of them, or the first `count`.
+def select_devices(count: int) -> list[Any]:
+    """The JAX devices a run uses: all of them, or the first `count`.
 
     Raises:
         InputError: there are fewer than `count`.
@@ -41,8 +41,8 @@ def select_devices(count: int) -> list[jax.Device]:
     return devices[:count] if count else devices
 
 
-def make_mesh(shape: MeshShape, devices: Sequence[jax.Device]) -> Mesh:
-    """A mesh with the axes data, fsdp and tensor over `devices`.
+def make_mesh(shape: MeshShape, devices: Sequence[Any]) -> Mesh:
+    """A mesh with the axes data, fsdp and tensor over JAX devices.
 
     Raises:
         InputError: the axes do not multiply to the number of devices.

@@ -141,7 +141,8 @@ class Step:
             "failed": failed,
             "skipped": skipped,
         }
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             step=step,
             params=params,
             opt_state=opt_state,
