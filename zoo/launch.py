@@ -48,13 +48,13 @@ def configure(devices: int, compile_cache: bool) -> None:
 
     from zoo.parallel.processes import start_processes
 
-    logging.set_verbosity(logging.FATAL)  # Orbax tells of its defaults, and prints every error twice
+    logging.set_verbosity(logging.FATAL)  # Orbax tells of its defaults, and errors twice
 
-    if compile_cache and not jax.config.jax_compilation_cache_dir:
+    if compile_cache and not jax.config.values["jax_compilation_cache_dir"]:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "zoo" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    if devices > max(jax.config.jax_num_cpu_devices, 1) and not _has_accelerator():
+    if devices > max(jax.config.values["jax_num_cpu_devices"], 1) and not _has_accelerator():
         jax.config.update("jax_num_cpu_devices", devices)
     start_processes()
 
