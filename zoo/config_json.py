@@ -14,6 +14,8 @@ from zoo.config import EXECUTION, Run, check
 from zoo.errors import InputError
 from zoo.models import registry
 
+CLASS = "class"  # the key of a class's name; a Python keyword, so no field has it
+
 
 def to_json(run: Run) -> dict[str, Any]:
     """The run as plain values, with registered names for model, task and data."""
@@ -21,7 +23,7 @@ def to_json(run: Run) -> dict[str, Any]:
     for part in dataclasses.fields(run):
         value = getattr(run, part.name)
         kind = _kind_of(part.name, value)
-        values[part.name] = ({"kind": kind} | _plain(value)) if kind else _plain(value)
+        values[part.name] = ({CLASS: kind} | _plain(value)) if kind else _plain(value)
     return values
 
 
@@ -37,7 +39,9 @@ def from_json(values: dict[str, Any], module: ModuleType | None = None) -> Run:
     built = {}
     for name, value in values.items():
         if name in ("model", "task", "data"):
-            kind = value.get("kind", "")
+            kind = value.get(CLASS) if isinstance(value, dict) else None
+            if not isinstance(kind, str):
+                raise InputError(f"config.json: {name} has no {CLASS}")
             built[name] = _build(_class_of(name, kind, module), value, name)
         else:
             built[name] = _build(get_type_hints(Run)[name], value, name)
@@ -102,7 +106,7 @@ def _plain(value: Any) -> Any:
 
 
 def _nested(value: Any) -> Any:
-    kind = {"type": type(value).__name__} if dataclasses.is_dataclass(value) else {}
+    kind = {CLASS: type(value).__name__} if dataclasses.is_dataclass(value) else {}
     return kind | _plain(value) if kind else _plain(value)
 
 
@@ -112,14 +116,14 @@ def _build(cls: Any, value: Any, path: str) -> Any:
         return tuple(_build(cls, item, path) for item in value)
     if not isinstance(value, dict):
         return value
-    if "type" in value:
+    if "." in path and CLASS in value:
         home = sys.modules[cls.__module__] if isinstance(cls, type) else None
-        hinted = cls if isinstance(cls, type) and cls.__name__ == value["type"] else None
-        cls = hinted or getattr(home, value["type"], None)
+        hinted = cls if isinstance(cls, type) and cls.__name__ == value[CLASS] else None
+        cls = hinted or getattr(home, str(value[CLASS]), None)
     if not dataclasses.is_dataclass(cls) or not isinstance(cls, type):
         raise InputError(f"config.json: cannot read {path}")
     names = {part.name for part in dataclasses.fields(cls)}
-    given = {key: item for key, item in value.items() if key not in ("kind", "type")}
+    given = {key: item for key, item in value.items() if key != CLASS}
     if unknown := sorted(set(given) - names):
         raise InputError(f"config.json: {path} has no field {', '.join(unknown)}")
     hints = get_type_hints(cls)

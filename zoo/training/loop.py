@@ -119,7 +119,8 @@ class Training:
                 source = runs.open_run(run.init_from, warn=warnings.append)
                 state = runs.warm_start(state, source, warnings.append)
             self.state = self.parallel.place_state(state)
-            self.chunk = run.steps_per_dispatch or steps_per_dispatch(self.step, self.shapes, batch)
+            chosen = steps_per_dispatch(self.step, self.shapes, batch)
+            self.chunk = run.steps_per_dispatch or chosen
         if self.first_process:  # only now: a start that was refused leaves the folder free
             runs.write_config(folder, asked)
         self.first = int(self.state.step)
