@@ -27,9 +27,11 @@ def state_at(step: int, width: int = 8):
     }
     state = initial_state(variables, optax.adam(0.1), 7, average=True)
     state = jax.tree.map(
-        lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype)
-        if jnp.issubdtype(leaf.dtype, jnp.floating)
-        else leaf,
+        lambda leaf: (
+            jnp.asarray(rng.normal(size=leaf.shape), leaf.dtype)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+            else leaf
+        ),
         state,
     )
     return state.replace(step=jnp.int32(step))
@@ -140,7 +142,9 @@ def delete(path):
 @pytest.mark.parametrize("damage", [flip, flip_one_bit, truncate, empty, delete])
 def test_damage_to_any_file_is_seen_or_harmless(saved, tmp_path, damage):
     """Whatever file of the newest step is damaged: that step bit for bit, or the one before."""
-    files = sorted(p.relative_to(saved) for p in (saved / "checkpoints/3").rglob("*") if p.is_file())
+    files = sorted(
+        p.relative_to(saved) for p in (saved / "checkpoints/3").rglob("*") if p.is_file()
+    )
     assert len(files) > 8
     fell_back = 0
     for number, name in enumerate(files):
@@ -311,5 +315,9 @@ def test_digests_are_in_the_checkpoint(folder):
     meta = checkpoints.meta(3)
     checkpoints.close()
     assert json.loads(json.dumps(meta)) == meta
-    assert set(meta["digests"]) >= {"params/dense1/kernel", "opt_state/0/count", "average/dense1/bias"}
+    assert set(meta["digests"]) >= {
+        "params/dense1/kernel",
+        "opt_state/0/count",
+        "average/dense1/bias",
+    }
     assert all(len(digest) == 64 for digest in meta["digests"].values())

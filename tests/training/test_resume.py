@@ -108,7 +108,9 @@ def test_a_finished_run_run_again_changes_nothing(trained):
     assert again(trained) == before
     assert result_of(trained) == before
     assert metrics_of(trained) == lines
-    assert {p: p.read_bytes() for p in (folder / "checkpoints").rglob("*") if p.is_file()} == digests
+    assert {
+        p: p.read_bytes() for p in (folder / "checkpoints").rglob("*") if p.is_file()
+    } == digests
 
 
 def test_metrics_are_cut_back_to_the_restored_step(trained):

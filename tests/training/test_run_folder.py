@@ -9,7 +9,15 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import CLASSES, again, features_run, images_run, losses_of, metrics_of, write_features
+from tiny_runs import (
+    CLASSES,
+    again,
+    features_run,
+    images_run,
+    losses_of,
+    metrics_of,
+    write_features,
+)
 
 from zoo import runs, tasks
 from zoo.config import Optimizer
@@ -27,7 +35,9 @@ def digest_of(params):
     def walk(path, tree):
         for name, value in tree.items():
             where = (*path, name)
-            walk(where, value) if isinstance(value, dict) else found.update({"/".join(where): value})
+            walk(where, value) if isinstance(value, dict) else found.update(
+                {"/".join(where): value}
+            )
 
     walk((), params)
     for path in sorted(found, key=str.encode):
@@ -55,7 +65,9 @@ def test_the_digest_is_the_defined_one(finished):
 def test_the_digest_is_of_the_raw_parameters(tmp_path):
     run = features_run(tmp_path)
     result = again(run)
-    assert result["params_digest"] == digest_of(jax.device_get(runs.open_run(run.workdir).variables["params"]))
+    assert result["params_digest"] == digest_of(
+        jax.device_get(runs.open_run(run.workdir).variables["params"])
+    )
 
 
 def test_the_files(finished):
@@ -123,7 +135,9 @@ def events_of(run):
 def test_tensorboard_reads_the_events(finished):
     events = events_of(finished)
     assert [step for step, _ in events["loss"]] == list(range(1, 13))
-    np.testing.assert_allclose([value for _, value in events["loss"]], losses_of(finished), rtol=1e-6)
+    np.testing.assert_allclose(
+        [value for _, value in events["loss"]], losses_of(finished), rtol=1e-6
+    )
     assert [step for step, _ in events["eval/accuracy"]] == [4, 8, 12]
 
 
@@ -236,7 +250,8 @@ def test_a_warm_start_takes_what_fits(tmp_path, finished, capfd):
     again(run)
     target = runs.open_run(run.workdir)
     np.testing.assert_array_equal(
-        target.variables["params"]["dense1"]["kernel"], source.variables["params"]["dense1"]["kernel"]
+        target.variables["params"]["dense1"]["kernel"],
+        source.variables["params"]["dense1"]["kernel"],
     )
     told = capfd.readouterr().err
     assert "params/head/kernel" in told and "params/dense1/kernel" not in told
@@ -268,7 +283,9 @@ def test_a_warm_start_from_another_kind_of_model_is_refused(tmp_path, finished):
 
 
 def test_models_and_data_that_do_not_fit(tmp_path):
-    with pytest.raises(InputError, match=r"takes features float32\[B, 5\], the data give features float32\[B, 4\]"):
+    with pytest.raises(
+        InputError, match=r"takes features float32\[B, 5\], the data give features float32\[B, 4\]"
+    ):
         again(features_run(tmp_path, model=mlp.Config(input_shape=(5,), num_classes=CLASSES)))
     with pytest.raises(InputError, match="num_classes"):
         again(features_run(tmp_path, model=mlp.Config(input_shape=(4,), num_classes=CLASSES + 1)))

@@ -171,9 +171,7 @@ def test_key_and_batch_change_with_the_step(tmp_path):
     parts = bench(features_run(tmp_path))
     step = jax.jit(parts.step)
     batch, state = parts.stream[0], parts.fresh()
-    losses = [
-        float(step(state.replace(step=jnp.int32(n)), batch)[1]["loss"]) for n in (0, 1, 2, 0)
-    ]
+    losses = [float(step(state.replace(step=jnp.int32(n)), batch)[1]["loss"]) for n in (0, 1, 2, 0)]
     assert len(set(losses)) == 3
     assert losses[0] == losses[3]
     other = float(step(state.replace(seed=jnp.uint32(1)), batch)[1]["loss"])
