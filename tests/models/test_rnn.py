@@ -124,9 +124,10 @@ def test_dropout_stands_at_embedding_between_layers_and_before_the_head():
     model, variables, _ = made(config, "token-classification")
     ids, _ = batch()
 
-    def run(key):
+    def forward(key):
         return model.apply(variables, ids, train=True, rngs={"dropout": key})
 
+    run = jax.jit(forward)
     first = run(jax.random.key(1))
     np.testing.assert_array_equal(first, run(jax.random.key(1)))
     assert np.abs(first - run(jax.random.key(2))).max() > 0
@@ -138,7 +139,7 @@ def test_dropout_stands_at_embedding_between_layers_and_before_the_head():
         return call(*args, **kwargs)
 
     with nn.intercept_methods(watch):
-        run(jax.random.key(1))
+        jax.eval_shape(lambda key: forward(key), jax.random.key(1))  # traced anew
     assert dropped == ["embed_dropout", "dropout0", "dropout1"]
 
 

@@ -136,7 +136,7 @@ def test_padding_anywhere_leaves_state_and_output(cell, reverse):
 
 def test_initial_values():
     layer = Recurrent("lstm", 4, num_biases=2, param_dtype=jnp.bfloat16)
-    params = layer.init(jax.random.key(0), jnp.zeros((2, 1, 3)))["params"]
+    params = jax.jit(layer.init)(jax.random.key(0), jnp.zeros((2, 1, 3)))["params"]
     np.testing.assert_array_equal(params["input"]["bias"].reshape(4, 4)[:, 0], [0, 1, 0, 0])
     kernel = np.asarray(params["recurrent_kernel"], np.float32).reshape(4, 4, 4)
     for gate in range(4):
