@@ -135,7 +135,6 @@ class Transformer(nn.Module):
         embed = Embed(cfg.vocab_size, cfg.width, **types, name="embed")
         sources = None if cache is None else cache.cross  # for each decoder layer
         source_mask = attention_mask if cache is None or sources is None else cache.source_mask
-
         if sources is None:
             if input_ids is None:
                 raise InputError("transformer needs input_ids")
@@ -144,8 +143,7 @@ class Transformer(nn.Module):
             for i in range(cfg.depth):
                 x_BSD = EncoderLayer(cfg, **types, name=f"encoder{i}")(x_BSD, hidden, train)
             if self.task == "text-classification":
-                pooled = _mean(x_BSD, attention_mask)
-                return Dense(cfg.num_classes, **types, name="head")(pooled)
+                return Dense(cfg.num_classes, **types, name="head")(_mean(x_BSD, attention_mask))
             sources = (x_BSD,) * cfg.depth
 
         if decoder_input_ids is None:
@@ -172,10 +170,8 @@ class Transformer(nn.Module):
         logits = embed.attend(y_BTD)
         if cache is None:
             return logits
-        cache = Cache(
-            cache.index + time, mask, tuple(keys), tuple(values), tuple(cross), source_mask
-        )
-        return logits, cache
+        attended = (tuple(keys), tuple(values), tuple(cross))
+        return logits, Cache(cache.index + time, mask, *attended, source_mask)
 
     def init_cache(self, batch: int, length: int) -> Cache:
         """An empty cache for ``length`` target tokens.
