@@ -14,7 +14,6 @@ from zoo import assemble, tasks
 from zoo.config import Optimizer, Run
 from zoo.data import Npz, Stream
 from zoo.models import cnn, mlp
-from zoo.parallel.compile import initialise
 from zoo.training.loop import train
 from zoo.training.state import State
 from zoo.training.step import Step
@@ -133,7 +132,7 @@ def bench(run: Run, **options: Any) -> Bench:
     )
     return Bench(
         run, task, module, parallel, step, stream, jax.eval_shape(init),
-        lambda: parallel.place_state(initialise(parallel, init)),
+        lambda: parallel.place_state(jax.jit(init)()),
     )  # fmt: skip
 
 
