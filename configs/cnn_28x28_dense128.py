@@ -1,4 +1,8 @@
-"""The 28x28 network with a dense layer of 128, on digits enlarged to 28x28."""
+"""The 28x28 network with a dense layer of 128, on digits enlarged to 28x28.
+
+Takes: 20 seconds on two CPU cores; measured: 0.972.
+Reaches: accuracy >= 0.96
+"""
 
 from zoo import tasks
 from zoo.config import Optimizer, Run

@@ -1,4 +1,8 @@
-"""The 28x28 network with a dense layer of 64, on digits enlarged to 28x28."""
+"""The 28x28 network with a dense layer of 64, on digits enlarged to 28x28.
+
+Takes: 15 seconds on two CPU cores; measured: 0.975.
+Reaches: accuracy >= 0.96
+"""
 
 from zoo import tasks
 from zoo.config import Optimizer, Run

@@ -1,6 +1,7 @@
 """Progression of diabetes after a year from ten measurements, by a small multilayer perceptron.
 
-The data are noisy: a linear model reaches about the same (see the README's test of R2).
+Takes: ten seconds on two CPU cores; measured: 0.47; ridge regression reaches 0.46.
+Reaches: r2 >= 0.40
 """
 
 from zoo import tasks
@@ -13,7 +14,7 @@ config = Run(
     task=tasks.Regression(),
     data=Diabetes(),
     optimizer=Optimizer(
-        name="adamw", learning_rate=1e-3, weight_decay=0.1, schedule=Schedule(name="cosine")
+        name="adamw", learning_rate=1e-3, weight_decay=3.0, schedule=Schedule(name="cosine")
     ),
     batch_size=32,
     steps=1000,

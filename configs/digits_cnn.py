@@ -1,6 +1,9 @@
 """Handwritten digits, 8x8 pixels, by five convolutions with batch norm, averaged.
 
 Source: the UCI digits that scikit-learn embeds (1,797 images; E. Alpaydin and C. Kaynak, 1998).
+
+Takes: half a minute on two CPU cores; measured: 0.99.
+Reaches: accuracy >= 0.985
 """
 
 from zoo import tasks

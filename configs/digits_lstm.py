@@ -1,4 +1,8 @@
-"""Handwritten digits by a bidirectional LSTM that reads the eight rows as a sequence."""
+"""Handwritten digits by a bidirectional LSTM that reads the eight rows as a sequence.
+
+Takes: 40 seconds on two CPU cores; measured: 0.98.
+Reaches: accuracy >= 0.965
+"""
 
 from zoo import tasks
 from zoo.config import Optimizer, Run, Schedule

