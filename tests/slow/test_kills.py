@@ -1,0 +1,152 @@
+"""Killed at random moments and resumed each time, a run ends with the bits of one never stopped.
+
+`ZOO_KILLS` sets the number of SIGKILLs (default 20), `ZOO_KILL_SEED` the moments.
+"""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from processes import (
+    lines_of,
+    losses_of,
+    result_of,
+    run,
+    start,
+    told,
+    write_config,
+)
+
+KILLS = int(os.environ.get("ZOO_KILLS", "20"))
+SEED = int(os.environ.get("ZOO_KILL_SEED", "0"))
+STEPS = 40 * KILLS
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The config and the run folder of a run that was never stopped."""
+    folder = tmp_path_factory.mktemp("kills")
+    config = write_config(folder / "config.py", STEPS)
+    run(config, folder / "whole")
+    return config, folder / "whole"
+
+
+def lines_now(workdir):
+    path = workdir / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def saving(workdir):
+    return any((workdir / "checkpoints").glob("*orbax-checkpoint-tmp*"))
+
+
+def wait(process, condition, seconds=120.0):
+    """Waits until the condition holds; false when the process ended before."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            return False
+        if condition():
+            return True
+        time.sleep(0.0005)
+    raise AssertionError("the process makes no progress")
+
+
+def has_begun(workdir):
+    """Whether a step was logged since now. A resume first cuts lines away, so compare by content."""
+    path = workdir / "metrics.jsonl"
+    before = path.stat().st_size if path.exists() else 0
+    inode = path.stat().st_ino if path.exists() else 0
+    return lambda: path.exists() and (
+        path.stat().st_ino != inode and lines_now(workdir) > 0 and path.stat().st_size != before
+    )
+
+
+def assert_same_as(whole, workdir):
+    config, reference = whole
+    assert result_of(workdir) == result_of(reference)
+    assert list(losses_of(workdir)) == list(range(1, STEPS + 1)), "gaps or duplicates"
+    assert lines_of(workdir) == lines_of(reference)
+
+
+@pytest.mark.timeout(1500)
+def test_sigkill_at_random_moments(whole, tmp_path_factory):
+    config, reference = whole
+    workdir = reference.parent / "killed"
+    rng = random.Random(SEED)
+    moments = {"start": 0, "step": 0, "save": 0}
+    while sum(moments.values()) < KILLS:
+        process = start(config, workdir)
+        moment = rng.choices(list(moments), [1, 4, 5])[0]
+        begun = has_begun(workdir)
+        if moment == "start":
+            time.sleep(rng.uniform(0, 4))
+        elif wait(process, begun):
+            if moment == "step":
+                time.sleep(rng.uniform(0, 1))
+            else:
+                time.sleep(rng.uniform(0, 0.5))
+                wait(process, lambda: saving(workdir))
+                time.sleep(rng.uniform(0, 0.02))
+        if process.poll() is not None:
+            process.communicate()
+            assert process.returncode == 0, told(workdir)
+            break  # it reached its end
+        process.kill()
+        process.communicate()
+        moments[moment] += 1
+    assert sum(moments.values()) >= KILLS, f"the run ended after {moments}; give it more steps"
+    run(config, workdir)
+    print(f"killed at {moments}")
+    assert_same_as(whole, workdir)
+
+
+@pytest.mark.timeout(600)
+def test_signals_save_and_exit(whole):
+    """SIGTERM exits with 143 and SIGINT with 130, once the step under way is saved."""
+    config, reference = whole
+    workdir = reference.parent / "signalled"
+    rng = random.Random(SEED + 1)
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = start(config, workdir)
+        assert wait(process, has_begun(workdir)), told(workdir)
+        time.sleep(rng.uniform(0, 0.7))
+        process.send_signal(number)
+        asked = time.monotonic()
+        process.communicate(timeout=60)
+        assert process.returncode == code, told(workdir)
+        assert time.monotonic() - asked < 30
+        newest = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+        assert newest == max(losses_of(workdir)), "what was computed is saved"
+    run(config, workdir)
+    assert_same_as(whole, workdir)
+
+
+@pytest.mark.timeout(300)
+def test_signals_before_there_is_anything_to_save(whole):
+    config, reference = whole
+    rng = random.Random(SEED + 2)
+    for index, (number, code) in enumerate(((signal.SIGTERM, 143), (signal.SIGINT, 130)) * 2):
+        process = start(config, reference.parent / f"early{index}")
+        time.sleep(rng.uniform(0.6, 2.5))  # Python itself takes signals for its first moments
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode in (code, -number), told(reference.parent / f"early{index}")
+
+
+@pytest.mark.timeout(300)
+def test_a_second_signal_ends_at_once(whole):
+    config, reference = whole
+    workdir = reference.parent / "twice"
+    process = start(config, workdir)
+    assert wait(process, has_begun(workdir)), told(workdir)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)  # another number, since equal pending signals are one
+    asked = time.monotonic()
+    process.communicate(timeout=30)
+    assert time.monotonic() - asked < 5
+    assert process.returncode in (130, 143)
+    run(config, workdir)
+    assert_same_as(whole, workdir)
