@@ -79,7 +79,7 @@ def test_sigkill_at_random_moments(whole, tmp_path_factory):
     moments = {"start": 0, "step": 0, "save": 0}
     while sum(moments.values()) < KILLS:
         process = start(config, workdir)
-        moment = rng.choices(list(moments), [1, 4, 5])[0]
+        moment = rng.choices(list(moments), [2, 4, 4])[0]
         begun = has_begun(workdir)
         if moment == "start":
             time.sleep(rng.uniform(0, 4))
