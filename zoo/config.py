@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import importlib.util
 import inspect
+import math
 import re
 import sys
 import traceback
@@ -168,14 +169,16 @@ def find_config(name: str) -> Path:
         InputError: there is neither.
     """
     path = Path(name)
-    if path.is_file():
-        return path
-    known = config_folder() / f"{path.stem}.py"
-    if path.suffix in ("", ".py") and known.is_file() and len(path.parts) <= 2:
-        return known
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise InputError(f"config file {name[:80]}: {error.strerror}") from None
+    if path.suffix in ("", ".py") and path.stem in known_configs() and len(path.parts) <= 2:
+        return config_folder() / f"{path.stem}.py"
     near = difflib.get_close_matches(path.stem, known_configs(), 3, 0.4)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise InputError(f"no config file {name}{hint} (known: {', '.join(known_configs())})")
+    raise InputError(f"no config file {name[:80]}{hint} (known: {', '.join(known_configs())})")
 
 
 def load(path: Path) -> tuple[ModuleType, Run]:
@@ -193,7 +196,7 @@ def load(path: Path) -> tuple[ModuleType, Run]:
         spec.loader.exec_module(module)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [
             at.lineno
             for at in traceback.extract_tb(error.__traceback__)
@@ -247,15 +250,16 @@ def check(run: Run) -> None:
 def _check_types(value: Any, path: str) -> None:
     import typeguard
 
+    all_items = typeguard.CollectionCheckStrategy.ALL_ITEMS
     hints = get_type_hints(type(value))
     for part in dataclasses.fields(value):
         found = getattr(value, part.name)
         try:
-            typeguard.check_type(found, hints[part.name])
+            typeguard.check_type(found, hints[part.name], collection_check_strategy=all_items)
         except typeguard.TypeCheckError as error:
             raise InputError(f"{path}{part.name} = {found!r}: {error}") from None
-        if isinstance(found, float) and found != found:
-            raise InputError(f"{path}{part.name} is not a number")
+        if isinstance(found, float) and not math.isfinite(found):
+            raise InputError(f"{path}{part.name} must be a finite number, got {found}")
         if dataclasses.is_dataclass(found) and not isinstance(found, type):
             _check_types(found, f"{path}{part.name}.")
 

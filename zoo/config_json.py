@@ -45,7 +45,10 @@ def from_json(values: dict[str, Any], module: ModuleType | None = None) -> Run:
             built[name] = _build(_class_of(name, kind, module), value, name)
         else:
             built[name] = _build(get_type_hints(Run)[name], value, name)
-    run = Run(**built)
+    try:
+        run = Run(**built)
+    except TypeError as error:
+        raise InputError(f"config.json: {error}") from None
     check(run)
     return run
 
@@ -132,7 +135,9 @@ def _build(cls: Any, value: Any, path: str) -> Any:
             key: _build(_dataclass_hint(hints[key]) or cls, item, f"{path}.{key}")
             for key, item in given.items()
         })  # fmt: skip
-    except TypeError as error:
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"config.json: {path}: {error}") from None
 
 

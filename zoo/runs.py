@@ -104,7 +104,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is no run folder: it has no config.json")
     try:
         value = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} is damaged: it holds no object")
