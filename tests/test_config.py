@@ -32,7 +32,10 @@ def test_every_config_survives_json(name):
     assert module.__doc__
     configs.check(run)
     assert through_json(run) == run
-    assert config_json.differences(config_json.to_json(run), config_json.to_json(through_json(run))) == []
+    assert (
+        config_json.differences(config_json.to_json(run), config_json.to_json(through_json(run)))
+        == []
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(data.REGISTRY))
@@ -151,7 +154,8 @@ def test_durations(text, wanted):
 
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
-    st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+    st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
     st.just(mlp.Config()), st.just(Optimizer()), st.binary(max_size=3),
 )  # fmt: skip
 
@@ -176,8 +180,12 @@ def test_any_value_in_any_field_of_the_optimizer(name, value):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["class", "kind", "type", "name", "x"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["class", "kind", "type", "name", "x"]), inner, max_size=3
+        )
+    ),
     max_leaves=6,
 )
 
@@ -249,7 +257,9 @@ def test_unknown_names_get_the_nearest():
 
 
 @settings(max_examples=200, deadline=None)
-@given(name=st.text(max_size=12) | st.text(min_size=300, max_size=300) | st.just("/") | st.just(".."))
+@given(
+    name=st.text(max_size=12) | st.text(min_size=300, max_size=300) | st.just("/") | st.just("..")
+)
 def test_any_name_is_found_or_an_input_error(name):
     try:
         configs.find_config(name)

@@ -149,6 +149,8 @@ def evaluate_command(options: Evaluate) -> int:
     from zoo.training import loop
     from zoo.training.evaluator import Evaluator
 
+    if options.batch_size < 0:
+        raise InputError(f"batch_size must be at least 0, got {options.batch_size}")
     opened = runs.open_run(options.run, options.checkpoint, _module(options.config), _warn)
     data = opened.run.data.open()
     if not data.info.counts.get(options.split):

@@ -81,7 +81,10 @@ def test_the_axis_is_named_only_where_the_batch_alone_is_cut():
     "given, told",
     [
         ({"JAX_NUM_PROCESSES": "2"}, "but not JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID"),
-        (dict(zip(processes.VARIABLES, ("localhost:1", "two", "0"))), "must be whole numbers"),
+        (
+            dict(zip(processes.VARIABLES, ("localhost:1", "two", "0"), strict=True)),
+            "must be whole numbers",
+        ),
     ],
 )
 def test_half_an_environment_is_an_error(monkeypatch, given, told):

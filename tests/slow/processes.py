@@ -32,7 +32,10 @@ config = Run(
     tensorboard=False,
 )
 '''
-ADAM = 'Optimizer(name="adamw", learning_rate=2e-3, weight_decay=0.05, schedule=Schedule("cosine", 10))'
+ADAM = (
+    'Optimizer(name="adamw", learning_rate=2e-3, weight_decay=0.05, '
+    'schedule=Schedule("cosine", 10))'
+)
 SGD = 'Optimizer(name="sgd", learning_rate=0.05)'
 CNN = (
     'cnn.Config(layers=("conv 8 3 padding=1 bias=0", "batch_norm", "relu", "max_pool 2", '
@@ -46,8 +49,11 @@ def write_config(path: Path, steps: int, model: str = CNN, optimizer: str = ADAM
     images = model is CNN
     path.write_text(
         CONFIG.format(
-            what=" with batch norm" if images else "", model=model, optimizer=optimizer,
-            view="image" if images else "features", steps=steps,
+            what=" with batch norm" if images else "",
+            model=model,
+            optimizer=optimizer,
+            view="image" if images else "features",
+            steps=steps,
             augment="Augment(crop=1)" if images else "Augment()",
         )  # fmt: skip
     )
@@ -58,7 +64,7 @@ def start(config: Path, workdir: Path, *options: str, **variables: str) -> subpr
     """Starts `python train.py`; its stderr goes to `<workdir>.err`."""
     with open(f"{workdir}.err", "ab") as errors:
         return subprocess.Popen(
-            [sys.executable, "train.py", "--config", str(config), "--workdir", str(workdir), *options],
+            [sys.executable, "train.py", "--config", config, "--workdir", workdir, *options],
             cwd=ROOT, env=environment(workdir.parent) | variables, stdout=subprocess.PIPE,
             stderr=errors,
         )  # fmt: skip
@@ -116,7 +122,8 @@ def start_job(config: Path, workdir: Path, count: int, *options: str) -> list[su
     return [
         start(
             config, workdir, *options,
-            JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES=str(count), JAX_PROCESS_ID=str(index),
+            JAX_COORDINATOR_ADDRESS=address, JAX_NUM_PROCESSES=str(count),
+            JAX_PROCESS_ID=str(index),
         )
         for index in range(count)
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""`python train.py` as real processes under jit and pmap, on simulated devices and two processes."""
+"""`python train.py` under jit and pmap, on simulated devices and as two real processes."""
 
 import shutil
 import signal

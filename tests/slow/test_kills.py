@@ -55,12 +55,15 @@ def wait(process, condition, seconds=120.0):
 
 
 def has_begun(workdir):
-    """Whether a step was logged since now. A resume first cuts lines away, so compare by content."""
+    """Whether a step was logged since now; a resume first writes the file anew."""
     path = workdir / "metrics.jsonl"
     before = path.stat().st_size if path.exists() else 0
     inode = path.stat().st_ino if path.exists() else 0
-    return lambda: path.exists() and (
-        path.stat().st_ino != inode and lines_now(workdir) > 0 and path.stat().st_size != before
+    return lambda: (
+        path.exists()
+        and (
+            path.stat().st_ino != inode and lines_now(workdir) > 0 and path.stat().st_size != before
+        )
     )
 
 

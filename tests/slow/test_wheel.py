@@ -29,15 +29,15 @@ def test_the_wheel_trains_from_another_folder(tmp_path):
         sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--quiet",
         str(wheel),
     )  # fmt: skip
-    site = call(
-        str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"
-    ).strip()
+    site = call(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
     # The dependencies come from here; a folder named by a .pth has its own .pth files left out,
     # so an editable install of the repository is not seen.
     Path(site, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "PYTHON"))}
+    variables = {
+        k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "PYTHON"))
+    }
     options = {
         "cwd": elsewhere,
         "env": variables | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path / "cache")},

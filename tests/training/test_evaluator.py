@@ -59,7 +59,9 @@ def test_metrics_do_not_depend_on_how_they_are_computed(subject, parallel, devic
 def test_a_split_of_one(subject):
     run, variables, data, logits, label = subject
     parts = bench(dataclasses.replace(run, eval_batch_size=8))
-    split = Arrays({k: v[:1] for k, v in data.splits["test"].rows(np.arange(1)).items()}, ["one"], 3)
+    split = Arrays(
+        {k: v[:1] for k, v in data.splits["test"].rows(np.arange(1)).items()}, ["one"], 3
+    )
     evaluator = Evaluator(parts.module, parts.task, parts.parallel)
     found = evaluate(evaluator, parts.parallel.place_state(variables), split, parts.run, data.info)
     assert found["accuracy"] == float(logits[0].argmax() == label[0])

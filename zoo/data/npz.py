@@ -197,6 +197,8 @@ class Npz:
             x = prepare(arrays["x"], key, path)
             if x.shape[1:] != tuple(shape):
                 raise InputError(f"{path}: examples of shape {x.shape[1:]}, expected {shape}")
+            if not len(x):
+                continue
             for i in np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(1))[:1]:
                 raise InputError(f"{path}: x[{i}]: not finite")
             if key == "input_ids" and x.size and x.max() >= (info.vocab_size or math.inf):
