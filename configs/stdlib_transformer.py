@@ -1,4 +1,8 @@
-"""Which module of the standard library is this line from? By a Transformer's encoder."""
+"""Which module of the standard library is this line from? By a Transformer's encoder.
+
+Takes: three minutes on two CPU cores.
+Reaches: accuracy >= 0.4
+"""
 
 from zoo import tasks
 from zoo.config import Optimizer, Run, Schedule
@@ -26,5 +30,5 @@ config = Run(
         schedule=Schedule(name="cosine", warmup_steps=100),
     ),
     batch_size=64,
-    steps=1500,
+    steps=900,
 )
