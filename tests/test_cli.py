@@ -217,13 +217,14 @@ def test_summary(zoo):
 
 
 def test_evaluate(finished, zoo):
-    code, out, _ = zoo("evaluate", "run")
+    code, out, _ = zoo("evaluate", "run", "--devices", "1")
     assert code == 0
     found = json.loads(out)
     result = json.loads(Path("run/result.json").read_text())
     assert (found["step"], found["split"]) == (6, "test")
     assert found["metrics"] == result["metrics"]
-    code, out, _ = zoo("evaluate", "run", "--split", "validation", "--checkpoint", "3")
+    options = ("--split", "validation", "--checkpoint", "3", "--devices", "1")
+    code, out, _ = zoo("evaluate", "run", *options)
     assert json.loads(out)["step"] == 3
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     (line,) = [line for line in lines if line["step"] == 3 and "eval/loss" in line]

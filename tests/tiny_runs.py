@@ -19,7 +19,7 @@ from zoo.training.state import State
 from zoo.training.step import Step
 
 CLASSES = 3
-LAYERS = ("conv 4 3 bias=0", "batch_norm", "relu", "max_pool 2", "dropout 0.3", "dense 8", "relu")
+LAYERS = ("conv 4 3 bias=0", "batch_norm", "relu", "dropout 0.3")
 
 
 def write_features(folder: Path, name: str = "tiny.npz", seed: int = 0, rows: int = 60) -> Path:

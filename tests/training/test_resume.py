@@ -53,8 +53,7 @@ def train_in_pieces(run, stops):
     return loop.train(run)
 
 
-@pytest.mark.parametrize("make", [features_run, images_run])
-@pytest.mark.parametrize("stops", [[1, 1, 5], [3, 4, 2]])
+@pytest.mark.parametrize("make, stops", [(features_run, [1, 1, 5]), (images_run, [3, 6])])
 def test_stopped_by_signals_and_resumed(tmp_path, make, stops):
     run = make(tmp_path, average=0.9, optimizer=COSINE, workdir=str(tmp_path / "whole"))
     whole = again(run)
@@ -66,15 +65,14 @@ def test_stopped_by_signals_and_resumed(tmp_path, make, stops):
     assert [start["resumed_at"] for start in receipt["starts"]] == sums
 
 
-@pytest.mark.parametrize("stops", [[1], [2, 3]])
-def test_stopped_inside_a_dispatch_of_several_steps(tmp_path, stops):
+def test_stopped_inside_a_dispatch_of_several_steps(tmp_path):
     """With 5 steps a dispatch, logged, evaluated and saved in between."""
     run = features_run(
         tmp_path, steps_per_dispatch=5, log_every=3, save_every=7, workdir=str(tmp_path / "whole")
     )
     whole = again(run)
     cut = dataclasses.replace(run, workdir=str(tmp_path / "cut"))
-    assert train_in_pieces(cut, stops) == whole
+    assert train_in_pieces(cut, [1, 2]) == whole
     assert metrics_of(cut) == metrics_of(run)
 
 
