@@ -48,7 +48,9 @@ def configure(devices: int, compile_cache: bool) -> None:
 
     from zoo.parallel.processes import start_processes
 
-    logging.set_verbosity(logging.FATAL)  # Orbax tells of its defaults, and errors twice
+    # Orbax tells of its defaults, and prints what goes wrong beside raising it.
+    logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = lambda _: None
 
     if compile_cache and not jax.config.values["jax_compilation_cache_dir"]:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "zoo" / "xla"
@@ -119,7 +121,10 @@ def _train(argv: list[str], prog: str) -> int:
         result = train(run, signals)
     except Stopped as stopped:
         return stopped.exit_code
-    print_result(result, run.workdir)
+    import jax
+
+    if jax.process_index() == 0:
+        print_result(result, run.workdir)
     return 0
 
 

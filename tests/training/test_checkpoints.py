@@ -17,6 +17,9 @@ from zoo.errors import RunError
 from zoo.training.checkpoints import Checkpoints, _sum, abstract_state
 from zoo.training.state import initial_state
 
+# Orbax leaves coroutines behind after an error, which "ignore" it when they are collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def state_at(step: int, width: int = 8):
     """A state with every kind of leaf, filled with random bits of `step`."""
@@ -137,8 +140,6 @@ def delete(path):
     path.unlink()
 
 
-# Orbax's readers print "exception ignored" when they are collected after an error.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [flip_one_bit, truncate, delete])
 def test_damage_to_any_file_is_seen_or_harmless(saved, tmp_path, damage):
     """Whatever file of the newest step is damaged: that step bit for bit, or the one before."""
@@ -269,7 +270,7 @@ def fails_to_write(*_, **__):
 def test_a_failing_save_is_loud_and_keeps_the_last(folder, monkeypatch):
     checkpoints = Checkpoints(folder, 2, pytest.fail)
     monkeypatch.setattr(type(checkpoints._manager), "save", fails_to_write)
-    with pytest.raises(RunError, match="No space left on device.*run the same command again"):
+    with pytest.raises(RunError, match="no space left.*run the same command again"):
         checkpoints.save(4, state_at(4), {}, None)
     monkeypatch.undo()
     checkpoints.close()
@@ -291,13 +292,12 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", place], check=True)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_full_disk_keeps_what_was_saved(small_disk):
     """Saves of 128 KiB until nothing fits; then the newest that was reported is there."""
     folder = small_disk / "checkpoints"
     wide, done = 2**12, []
     checkpoints = Checkpoints(folder, 20, pytest.fail)
-    with pytest.raises(RunError, match="saving a checkpoint"):
+    with pytest.raises(RunError, match="failed: no space left on the disk"):
         for step in range(1, 20):
             checkpoints.save(step, state_at(step, wide), {}, None)
             checkpoints.finish()

@@ -1,12 +1,9 @@
 """Checkpoints that are whole or not used: Orbax, with a SHA-256 of every leaf inside each save."""
 
-import gc
 import hashlib
 import json
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,13 +116,12 @@ class Checkpoints:
         steps = self.steps() if step is None else [step]
         for candidate in reversed(steps):
             found, reason = None, ""
-            with _no_echo():
-                try:
-                    found = self._restore(candidate, like)
-                except RunError:
-                    raise
-                except Exception as error:  # Orbax raises a dozen types for a damaged step
-                    reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
+            try:
+                found = self._restore(candidate, like)
+            except RunError:
+                raise
+            except Exception as error:  # Orbax raises a dozen types for a damaged step
+                reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
             if largest(found is None) == 0:
                 return found
             self._set_aside(candidate, reason or "another process could not read it")
@@ -182,7 +178,9 @@ class Checkpoints:
         return -max(scored)[1] if scored else None
 
     def _failure(self, error: Exception) -> RunError:
-        first = str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)
+        first = (str(error).strip() or repr(error)).splitlines()[0][:300]
+        if "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error):
+            first = "no space left on the disk"
         return RunError(
             f"saving a checkpoint in {self.directory} failed: {first}. What was saved before is "
             "untouched; make room or permit writing, then run the same command again"
@@ -249,17 +247,6 @@ def _shapes(state: State) -> dict[str, str]:
 def _sum(meta: dict[str, Any]) -> str:
     content = {key: value for key, value in meta.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def _no_echo() -> Iterator[None]:
-    """Orbax's readers, left alone after an error, print tracebacks once they are collected."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda *_: None
-    try:
-        yield
-    finally:
-        gc.collect()
-        sys.unraisablehook = hook
 
 
 def abstract_state(shapes: Any, shardings: Any) -> Any:
