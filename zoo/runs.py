@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from zoo import assemble, config_json
 from zoo import config as configs
@@ -16,7 +15,7 @@ from zoo.data import Info
 from zoo.errors import InputError, RunError
 from zoo.training.checkpoints import Checkpoints, abstract_state
 from zoo.training.receipt import write_json
-from zoo.training.state import State, leaf_paths
+from zoo.training.state import State, host_array, leaf_paths
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def warm_start(state: State, source: OpenedRun, warn: Any) -> State:
         if found is None or found.shape != leaf.shape:
             new.append(name)
             return leaf
-        return jax.device_put(found.astype(leaf.dtype), leaf.sharding)
+        return jax.device_put(host_array(found).astype(leaf.dtype), leaf.sharding)
 
     variables = jax.tree_util.tree_map_with_path(take, state.variables)
     if len(new) == len(leaf_paths(state.variables)):
@@ -135,7 +134,11 @@ def warm_start(state: State, source: OpenedRun, warn: Any) -> State:
         names = ", ".join(new)
         warn(f"init_from: {source.folder} has nothing of the shape of {names}; these start anew")
     params = variables.pop("params")
-    average = jax.tree.map(jnp.array, params) if state.average else state.average
+    average = state.average
+    if average:  # a copy, since both are consumed by the first step
+        average = jax.tree.map(
+            lambda leaf: jax.device_put(host_array(leaf).copy(), leaf.sharding), params
+        )
     return dataclasses.replace(state, params=params, extra=variables, average=average)
 
 

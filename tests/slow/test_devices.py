@@ -12,6 +12,7 @@ from processes import (
     SGD,
     lines_of,
     losses_of,
+    result_of,
     run,
     start_job,
     told,
@@ -107,6 +108,17 @@ def test_two_processes(tmp_path, parallel, model):
     assert result == run(config, tmp_path / "one", *alone)
     assert losses_of(workdir) == losses_of(tmp_path / "one")
     assert lines_of(workdir)[-1]["step"] == 15
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("options", [("--mesh.fsdp", "2"), ("--parallel", "pmap")])
+def test_two_processes_start_from_a_run_and_cut_the_state(tmp_path, options):
+    config = write_config(tmp_path / "config.py", 5, MLP, SGD)
+    run(config, tmp_path / "source")
+    options += ("--init-from", str(tmp_path / "source"))
+    wait_for(start_job(config, tmp_path / "two", 2, *options), tmp_path / "two")
+    result = run(config, tmp_path / "one", "--devices", "2", *options)
+    assert result == result_of(tmp_path / "two")
 
 
 @pytest.mark.timeout(600)
