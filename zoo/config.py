@@ -50,9 +50,9 @@ class Run:
     """Microbatches a batch is cut into to save memory; the gradient is that of the whole batch."""
     average: float = 0.0
     """Decay of the moving average of the parameters that evaluation then uses; 0 keeps none."""
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Type of the computation."""
-    param_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the parameters."""
     eval_every: int = 0
     """Steps between evaluations on the validation split; 0 makes ten of the run."""
