@@ -1,6 +1,7 @@
 """Checkpoints: whole or not used; never silently wrong, never silently from scratch."""
 
 import errno
+import gc
 import json
 import shutil
 import subprocess
@@ -19,6 +20,13 @@ from zoo.training.state import initial_state
 
 # Orbax leaves coroutines behind after an error, which "ignore" it when they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """What a test leaves behind is collected before the next test, which has no such filter."""
+    yield
+    gc.collect()
 
 
 def state_at(step: int, width: int = 8):
