@@ -126,7 +126,7 @@ def bench(run: Run, **options: Any) -> Bench:
         module, task, run.optimizer.build(run.steps), run.optimizer.rate(run.steps),
         axis=parallel.axis, **options,
     )  # fmt: skip
-    init = partial(assemble.fresh_state, run, module, task, data.info)
+    init = partial(assemble.fresh_state, run, module, data.info)
     stream = Stream(
         data.splits["train"], run.batch_size, run.seed, run.augment, run.balance, 0, run.batch_size
     )

@@ -45,7 +45,7 @@ def build_model(run: configs.Run, task: Any) -> Any:
     return run.model.build(usable[0], jnp.dtype(run.dtype), jnp.dtype(run.param_dtype))
 
 
-def init_variables(module: Any, task: Any, info: Any, key: Any) -> dict[str, Any]:
+def init_variables(module: Any, info: Any, key: Any) -> dict[str, Any]:
     """Fresh variables of a module for the shapes of the data (to be run under one jit)."""
     batch = {k: jnp.zeros(v.shape, v.dtype) for k, v in example_inputs(info, 2).items()}
     primary, keywords = split_inputs(batch)
@@ -60,13 +60,13 @@ def example_inputs(info: Any, batch_size: int) -> dict[str, jax.ShapeDtypeStruct
     }
 
 
-def fresh_state(run: configs.Run, module: Any, task: Any, info: Any) -> State:
+def fresh_state(run: configs.Run, module: Any, info: Any) -> State:
     """The state before the first step (to be run under one jit)."""
-    variables = init_variables(module, task, info, jax.random.key(run.seed))
+    variables = init_variables(module, info, jax.random.key(run.seed))
     return initial_state(variables, run.optimizer.build(run.steps), run.seed, run.average > 0)
 
 
-def check_fit(run: configs.Run, module: Any, task: Any, info: Any) -> None:
+def check_fit(run: configs.Run, module: Any, info: Any) -> None:
     """Checks, without computing, that the model takes the data's inputs.
 
     Raises:
@@ -91,7 +91,7 @@ def check_fit(run: configs.Run, module: Any, task: Any, info: Any) -> None:
             f"--model.vocab-size {info.vocab_size}"
         )
     try:
-        jax.eval_shape(lambda: init_variables(module, task, info, jax.random.key(0)))
+        jax.eval_shape(lambda: init_variables(module, info, jax.random.key(0)))
     except InputError:
         raise
     except Exception as error:

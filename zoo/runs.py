@@ -71,7 +71,7 @@ def open_run(
     if not steps:
         raise InputError(f"{folder} has no checkpoints yet; train it first")
     step = _choose(checkpoints, checkpoint, steps)
-    info, like = None, None
+    info = None
     for candidate in [step] if step is not None else steps[::-1]:
         try:
             info = Info.from_json(checkpoints.meta(candidate)["info"])
@@ -82,7 +82,7 @@ def open_run(
         raise RunError(f"no whole checkpoint in {directory}")
     task = run.task.bind(info)
     model = assemble.build_model(run, task)
-    like = jax.eval_shape(lambda: assemble.fresh_state(run, model, task, info))
+    like = jax.eval_shape(lambda: assemble.fresh_state(run, model, info))
     single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = abstract_state(like, jax.tree.map(lambda _: single, like))
     restored = checkpoints.restore(like, step)

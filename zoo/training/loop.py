@@ -81,7 +81,7 @@ class Training:
         self.splits, self.info = data.splits, data.info
         self.task = run.task.bind(self.info)
         self.module = assemble.build_model(run, self.task)
-        assemble.check_fit(run, self.module, self.task, self.info)
+        assemble.check_fit(run, self.module, self.info)
         self.metric, mode = (run.best_metric, run.best_mode) if run.best_metric else self.task.best
         self.sign = 1.0 if mode == "max" else -1.0
 
@@ -95,7 +95,7 @@ class Training:
             self.module, self.task, run.optimizer.build(run.steps), run.optimizer.rate(run.steps),
             run.accumulate, run.average, run.on_nonfinite == "skip", axis=self.parallel.axis,
         )  # fmt: skip
-        init = partial(assemble.fresh_state, run, self.module, self.task, self.info)
+        init = partial(assemble.fresh_state, run, self.module, self.info)
         self.shapes = jax.eval_shape(init)
         batch = microbatches(self.stream[0], run.accumulate)
         if run.accumulate > 1 and slow_in_loops(self.step, self.shapes, batch):

@@ -26,11 +26,6 @@ class Signals:
         threading.Thread(target=signals._wait, daemon=True, name="signals").start()
         return signals
 
-    @property
-    def exit_code(self) -> int:
-        """128 and the signal's number, as shells count: 143 for SIGTERM, 130 for SIGINT."""
-        return 128 + (self.received or 0)
-
     def _wait(self) -> None:
         while True:
             number = signal.sigwait(STOPPING)
