@@ -8,7 +8,7 @@ import itertools
 
 from bench.peers.protocol import Session, serve
 from bench.workloads import BATCHES, LEARNING_RATE, Workload
-from zoo.launch import prepare
+from zoo.launch import configure, prepare
 
 MODULES = (
     "zoo.models.registry",
@@ -90,5 +90,6 @@ def build(workload: Workload, threads: int) -> Session:
 
 
 if __name__ == "__main__":
-    prepare([])  # what train.py does before JAX starts
+    prepare([])  # what train.py does before JAX starts, and with it
+    configure(0, False)
     serve(MODULES, ("jax", "flax"), build)

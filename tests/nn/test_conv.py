@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zoo.nn import pool
-from zoo.nn.conv import Conv
+from zoo.nn import conv, pool
+from zoo.nn.conv import Conv, convolve
 
 KEY = jax.random.key(0)
 max_pool = jax.jit(pool.max_pool, static_argnums=(1, 2, 3))
@@ -52,6 +52,53 @@ def test_a_1x1_convolution_compiles_to_a_matrix_product():
     variables = jax.eval_shape(layer.init, KEY, x)
     program = str(jax.make_jaxpr(layer.apply)(variables, x))
     assert "dot_general" in program and "conv_general" not in program
+
+
+def plain(strides, padding, x, kernel):
+    form = ("NHWC", "HWIO", "NHWC")
+    pads = ((padding, padding),) * 2
+    return jax.lax.conv_general_dilated(x, kernel, (strides,) * 2, pads, dimension_numbers=form)
+
+
+@pytest.mark.parametrize("limit", [0, conv.MAX_COPIES_BYTES])
+@pytest.mark.parametrize(
+    "size, strides, padding", [(3, 1, 0), (3, 1, 1), (5, 2, 2), (1, 2, 0), (2, 3, 1), (3, 2, 0)]
+)
+def test_the_derivatives_of_a_convolution_are_those_of_xlas(
+    size, strides, padding, limit, monkeypatch
+):
+    monkeypatch.setattr(conv, "MAX_COPIES_BYTES", limit)
+    x, kernel = jnp.asarray(normal(2, 9, 8, 3)), jnp.asarray(normal(size, size, 3, 32))
+    weights = normal(*jax.eval_shape(lambda: plain(strides, padding, x, kernel)).shape)
+
+    def derivatives(function):
+        def loss(x, kernel):
+            return (jnp.sin(function(strides, padding, x, kernel)) * weights).sum()
+
+        def one(x):
+            return jax.grad(loss, argnums=1)(x[None], kernel)
+
+        gradient = jax.grad(loss, argnums=(0, 1))
+        curvature = jax.jvp(gradient, (x, kernel), (jnp.cos(x), jnp.cos(kernel)))
+        return curvature, jax.vmap(one)(x), jax.jvp(lambda x: loss(x, kernel), (x,), (x,))
+
+    for ours, theirs in zip(
+        jax.tree.leaves(jax.jit(lambda: derivatives(convolve))()),
+        jax.tree.leaves(jax.jit(lambda: derivatives(plain))()),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("platform, convolutions", [("cpu", 2), ("tpu", 3), ("cuda", 3)])
+def test_only_the_cpu_takes_a_kernels_gradient_by_matrix_products(platform, convolutions):
+    def gradients(x, kernel):
+        value, pull = jax.vjp(lambda x, kernel: convolve(1, 0, x, kernel), x, kernel)
+        return value, pull(value)
+
+    x, kernel = jnp.ones((2, 9, 8, 3)), jnp.ones((3, 3, 3, 32))
+    exported = jax.export.export(jax.jit(gradients), platforms=[platform])(x, kernel)
+    assert exported.mlir_module().count("stablehlo.convolution") == convolutions
 
 
 POOLS = [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 3, 1), (3, 1, 1), (2, 3, 0)]

@@ -1,14 +1,20 @@
 """Two-dimensional convolution of images ``[B, H, W, C]``."""
 
+import math
+from functools import partial, reduce
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
+from jax.custom_derivatives import SymbolicZero
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from zoo.nn.dense import matmul
+
+MAX_COPIES_BYTES = 128 * 2**20
 
 
 class Conv(nn.Module):
@@ -42,11 +48,52 @@ class Conv(nn.Module):
         if (self.kernel_size, self.strides, self.padding) == (1, 1, 0):
             y = matmul(x, kernel[0, 0])
         else:
-            y = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                window_strides=(self.strides, self.strides),
-                padding=((self.padding, self.padding),) * 2,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
+            y = convolve(self.strides, self.padding, x, kernel)
         return y if bias is None else y + bias
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def convolve(
+    strides: int, padding: int, x: Float[Array, "B H W in"], kernel: Float[Array, "k k in out"]
+) -> Float[Array, "B h w out"]:
+    """Cross-correlation of a padded image with a kernel.
+
+    On CPU the gradient of a kernel with 32 or more features is a product of matrices for each of
+    its rows, which takes down to half the time of XLA's own (bench W2).
+    """
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(strides, strides),
+        padding=((padding, padding),) * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@partial(convolve.defjvp, symbolic_zeros=True)
+def _convolve_jvp(strides: int, padding: int, primals: tuple, tangents: tuple) -> tuple:
+    (x, kernel), (dx, dkernel) = primals, tangents
+    convolution = partial(convolve, strides, padding)
+    y = convolution(x, kernel)
+    tangent = jnp.zeros_like(y)
+    if not isinstance(dx, SymbolicZero):
+        tangent += convolution(dx, kernel)
+    if isinstance(dkernel, SymbolicZero):
+        return y, tangent
+    rows = partial(_by_rows, strides, padding, y.shape)
+    copies = math.prod(x.shape) * len(kernel) // strides * x.dtype.itemsize
+    if kernel.shape[-1] < 32 or copies > MAX_COPIES_BYTES:
+        return y, tangent + convolution(x, dkernel)
+    return y, tangent + jax.lax.platform_dependent(x, dkernel, cpu=rows, default=convolution)
+
+
+# The backward pass makes the copies of the image again: they take k times its memory.
+@partial(jax.checkpoint, static_argnums=(0, 1, 2))
+def _by_rows(strides: int, padding: int, shape: tuple, x: Array, kernel: Array) -> Array:
+    """``convolve`` as a product of matrices for each row of the kernel."""
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    h, w = ((n - 1) * strides + 1 for n in shape[1:3])
+    x = jnp.concatenate([x[:, :, j : j + w : strides] for j in range(len(kernel))], axis=-1)
+    rows = kernel.reshape(len(kernel), -1, kernel.shape[-1])
+    parts = [matmul(x[:, i : i + h : strides], row) for i, row in enumerate(rows)]
+    return reduce(jnp.add, parts)

@@ -43,6 +43,8 @@ class Jit:
 
     def place_batch(self, batch: Any, leading: int = 0) -> Any:
         """Puts this process's rows `[..., B, ...]` on the devices, cut on axis `leading`."""
+        if self.mesh.size == 1 and self.mesh.devices.flat[0].platform == "cpu":
+            return batch  # the program reads the host's memory
         sharding = NamedSharding(self.mesh, P(*[None] * leading, BATCH_AXES))
         if jax.process_count() == 1:
             return jax.device_put(batch, sharding)

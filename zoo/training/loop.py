@@ -177,7 +177,6 @@ class Training:
                     self.state, metrics = train_step(
                         self.state, batch, np.int32(step - start), np.int32(until - start)
                     )
-                    metrics = {name: values[until - start - 1] for name, values in metrics.items()}
                 else:
                     self.state, metrics = train_step(self.state, batch)
                 step = until

@@ -69,7 +69,8 @@ class Step:
         return self.update(state, self.reduce(sums), extra)
 
     def many(self, state: State, batches: Batch, first: Any, last: Any) -> tuple[State, Metrics]:
-        """Steps `first` to `last - 1` of a chunk of batches stacked on a leading axis.
+        """Steps `first` to `last - 1` of a chunk of batches stacked on a leading axis; metrics of
+        the last.
 
         The number of steps is not part of the program, so that a run cut anywhere runs the same
         program, and gets the same bits, as a run that was never cut.
@@ -78,16 +79,11 @@ class Step:
         def batch(at: Any) -> Batch:
             return jax.tree.map(lambda leaf: leaf[at], batches)
 
-        length = jax.tree.leaves(batches)[0].shape[0]
         _, shapes = jax.eval_shape(self, state, batch(0))
-        metrics = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
-
-        def body(at: Any, carry: Any) -> Any:
-            state, metrics = carry
-            state, new = self(state, batch(at))
-            return state, jax.tree.map(lambda all_, one: all_.at[at].set(one), metrics, new)
-
-        return jax.lax.fori_loop(first, last, body, (state, metrics))
+        metrics = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.fori_loop(
+            first, last, lambda at, carry: self(carry[0], batch(at)), (state, metrics)
+        )
 
     def grads(self, params: Any, extra: Any, shard: Batch, key: Any) -> tuple[Sums, Any]:
         """Sums of loss, weight and gradient over the examples of a shard; the new collections."""
@@ -106,12 +102,12 @@ class Step:
         return jax.lax.psum(sums, self.axis) if self.axis else sums
 
     def update(self, state: State, sums: Sums, extra: Any) -> tuple[State, Metrics]:
-        """Applies the summed gradient, unless it or the loss is not finite."""
+        """Applies the summed gradient, unless its norm or the loss is not finite."""
         weight = jnp.where(sums.weight > 0, sums.weight, 1)
         loss = sums.loss / weight
         grads = jax.tree.map(lambda leaf: (leaf / weight).astype(leaf.dtype), sums.grads)
-        leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(grads)]
-        finite = jnp.isfinite(loss) & jnp.all(jnp.stack(leaves))
+        norm = optax.tree.norm(jax.tree.map(at_least_float32, grads))
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -137,7 +133,7 @@ class Step:
         metrics = {
             "loss": loss,
             "learning_rate": jnp.asarray(self.rate(made), jnp.float32),
-            "gradient_norm": optax.tree.norm(grads),
+            "gradient_norm": norm,
             "failed": failed,
             "skipped": skipped,
         }
@@ -171,6 +167,11 @@ class Step:
         for at in range(1, self.accumulate):
             carry = add(at, carry)
         return carry
+
+
+def at_least_float32(leaf: Any) -> Any:
+    """Squares of float16 gradients overflow at 256."""
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
 
 def apply_function(module: Any) -> Callable[..., tuple[Any, Any]]:
