@@ -1,7 +1,7 @@
 """Which module of the standard library is this line from? By a Transformer's encoder.
 
-Takes: three minutes on two CPU cores.
-Reaches: accuracy >= 0.4
+Takes: four minutes on two CPU cores.
+Reaches: accuracy >= 0.45
 """
 
 from zoo import tasks
@@ -12,11 +12,11 @@ from zoo.models import transformer
 config = Run(
     model=transformer.Config(
         vocab_size=256,
-        width=128,
+        width=64,
         depth=2,
         num_heads=4,
         hidden=256,
-        dropout=0.1,
+        dropout=0.0,
         num_classes=10,
         max_length=96,
     ),  # fmt: skip
@@ -24,11 +24,11 @@ config = Run(
     data=StdlibLines(),
     optimizer=Optimizer(
         name="adamw",
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         weight_decay=0.01,
         clip_norm=1.0,
         schedule=Schedule(name="cosine", warmup_steps=100),
     ),
     batch_size=64,
-    steps=900,
+    steps=2400,
 )

@@ -220,9 +220,11 @@ def test_small_dense_steps_share_a_dispatch_and_convolutions_never(tmp_path):
     assert steps_per_dispatch(conv.step, conv.shapes, conv.stream[0]) == 1
     assert slow_in_loops(conv.step, conv.shapes, conv.stream[0])
     assert not slow_in_loops(dense.step, dense.shapes, dense.stream[0])
-    wide = mlp.Config(input_shape=(4,), widths=(512, 4096), num_classes=3)
+    wide = mlp.Config(input_shape=(4,), widths=(2048, 4096), num_classes=3)
     large = bench(features_run(tmp_path, model=wide))
     assert steps_per_dispatch(large.step, large.shapes, large.stream[0]) == 1
+    wide_input = {name: np.repeat(leaf, 10**5, 0) for name, leaf in dense.stream[0].items()}
+    assert steps_per_dispatch(dense.step, dense.shapes, wide_input) == 1
 
 
 def test_the_reported_norm_is_of_the_mean_gradient(tmp_path):

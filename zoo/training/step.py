@@ -20,9 +20,11 @@ from zoo.training.state import State
 Batch = dict[str, Any]
 Metrics = dict[str, Any]
 
-# Below this many floating-point operations, a step costs less than its dispatch (bench W1).
-SMALL_STEP_FLOPS = 2e7
+# Below this many floating-point operations, the dispatch of a step is a good part of its cost
+# (bench W1, W3b). The batches of one dispatch are held at once, and some more wait their turn.
+SMALL_STEP_FLOPS = 2e8
 STEPS_PER_DISPATCH = 64
+MAX_DISPATCH_BYTES = 32 * 2**20
 
 
 class Sums(NamedTuple):
@@ -195,10 +197,12 @@ def steps_per_dispatch(step: Step, state: Any, batch: Any) -> int:
     """How many steps one dispatch should hold: many for a small step, else one.
 
     A fixed rule and no measurement, because the choice changes the bits of a run: a step of less
-    than `SMALL_STEP_FLOPS` is dispatched `STEPS_PER_DISPATCH` at a time, one with a convolution
-    on CPU never (inside a loop it is 4 to 20 times slower there).
+    than `SMALL_STEP_FLOPS` is dispatched `STEPS_PER_DISPATCH` at a time, unless their batches take
+    more than `MAX_DISPATCH_BYTES`, and one with a convolution on CPU never (inside a loop it is 4
+    to 20 times slower there).
     """
-    if slow_in_loops(step, state, batch):
+    size = STEPS_PER_DISPATCH * sum(leaf.nbytes for leaf in jax.tree.leaves(batch))
+    if size > MAX_DISPATCH_BYTES or slow_in_loops(step, state, batch):
         return 1
     cost = jax.jit(dataclasses.replace(step, axis=None)).lower(state, batch).cost_analysis()
     flops = (cost or {}).get("flops", SMALL_STEP_FLOPS)
