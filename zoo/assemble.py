@@ -10,8 +10,9 @@ import numpy as np
 from zoo import config as configs
 from zoo.errors import InputError
 from zoo.models import registry
-from zoo.parallel.compile import Jit, Pmap
+from zoo.parallel.compile import Jit, Parallel, Pmap
 from zoo.parallel.mesh import make_mesh, select_devices
+from zoo.parallel.reproducible import Reproducible
 from zoo.tasks.batch import PRIMARY, split_inputs
 from zoo.training.state import State, initial_state
 
@@ -138,16 +139,31 @@ def text_generator(module: Any, task: Any, source: Any, info: Any) -> tuple[Any,
     return generate, lambda ids: source.decode(ids, info)
 
 
-def parallelism(run: configs.Run) -> Jit | Pmap:
+def parallelism(run: configs.Run) -> Parallel:
     """How a run uses its devices.
 
     Raises:
         InputError: too few devices, or a mesh that does not fit.
     """
     devices = select_devices(run.devices)
+    if run.reproducible:
+        return _reproducible(run, devices)
     if run.parallel == "pmap":
         if (run.mesh.fsdp, run.mesh.tensor) != (1, 1):
             raise InputError("--parallel pmap copies the state to every device; a mesh needs jit")
         return Pmap(devices)
     table = getattr(registry.module_of(run.model), "TENSOR_PARALLEL", ())
     return Jit(make_mesh(run.mesh, devices), table)
+
+
+def _reproducible(run: configs.Run, devices: list[Any]) -> Reproducible:
+    if (run.mesh.fsdp, run.mesh.tensor) != (1, 1):
+        raise InputError("reproducible copies the state to every device; it takes no other mesh")
+    if run.steps_per_dispatch > 1:
+        raise InputError("reproducible dispatches every virtual shard; steps_per_dispatch is 1")
+    if getattr(run.task, "global_batch", False):
+        raise InputError(
+            f"the loss of {type(run.task).__name__} needs the whole batch in one piece; "
+            "reproducible cuts it into virtual shards"
+        )
+    return Reproducible(devices, run.reproducible, run.parallel == "pmap")

@@ -64,6 +64,9 @@ class Run:
     """Whether larger or smaller is better; needed only with a best_metric of your own."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """When the loss or gradient is NaN or infinite: stop the run, or skip that update."""
+    reproducible: int = 0
+    """Virtual shards of every batch, a power of two: the same bits on any number of devices that
+    divides it; 0 has them for one number of devices, and is faster."""
     steps_per_dispatch: int = 0
     """Steps run by one call into the device; 0 decides by the size of the step."""
     init_from: str = ""
@@ -215,7 +218,7 @@ def load(path: Path) -> tuple[ModuleType, Run]:
 POSITIVE = ("batch_size", "accumulate", "keep", "loader_threads")
 NOT_NEGATIVE = (
     "steps", "seed", "eval_every", "early_stopping", "steps_per_dispatch", "devices", "log_every",
-    "save_every", "eval_batch_size",
+    "save_every", "eval_batch_size", "reproducible",
 )  # fmt: skip
 
 

@@ -27,23 +27,21 @@ def keep_freed_memory() -> None:
 
 
 def prepare(argv: list[str]) -> None:
-    """Sets what JAX reads when it starts. Must run before the first `import jax`.
-
-    Simulated CPU devices need more threads than devices, or a collective can wait for ever.
-    """
-    count = _option(argv, "--devices") or "0"
-    if (count.isdigit() and int(count) > 1) or "host_platform_device_count" in os.environ.get(
-        "XLA_FLAGS", ""
-    ):
-        os.environ.setdefault("NPROC", "16")
+    """Sets what JAX reads when it is imported."""
     # XLA of jax 0.10 prints kilobytes of its own pseudo-features for each program from the cache.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "--no-allocator" not in argv and (_option(argv, "--allocator") or "True") == "True":
         keep_freed_memory()
 
 
-def configure(devices: int, compile_cache: bool) -> None:
-    """Settings of JAX itself: simulated devices on CPU, the compilation cache, processes."""
+def configure(devices: int, compile_cache: bool, reproducible: bool = False) -> None:
+    """Settings of JAX itself: simulated devices on CPU, the compilation cache, processes.
+
+    Args:
+        devices: of this run; more than the machine has are simulated on CPU.
+        compile_cache: whether compiled programs are kept on disk.
+        reproducible: whether bits may not depend on the number of devices, nor of cores.
+    """
     import jax
     from absl import logging
 
@@ -56,6 +54,13 @@ def configure(devices: int, compile_cache: bool) -> None:
     # give it back: a fifth of the time of bench W3.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 
+    flags = os.environ.get("XLA_FLAGS", "")
+    # Simulated devices need more threads than devices, or a collective can wait for ever. Their
+    # number also decides how XLA cuts long sums on CPU.
+    if devices > 1 or reproducible or "host_platform_device_count" in flags:
+        os.environ.setdefault("NPROC", "16")
+    if reproducible and Path("/dev/nvidia0").exists():
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
     if compile_cache and not jax.config.values["jax_compilation_cache_dir"]:
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "zoo" / "xla"
         jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -124,7 +129,7 @@ def _train(argv: list[str], prog: str) -> int:
     from zoo import config
 
     run, _ = config.parse(argv, prog)
-    configure(run.devices, run.compile_cache)
+    configure(run.devices, run.compile_cache, run.reproducible > 0)
     from zoo.training.loop import Stopped, train
 
     try:

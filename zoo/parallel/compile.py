@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from zoo.errors import InputError
 from zoo.parallel.mesh import BATCH_AXES, state_shardings
+from zoo.parallel.reproducible import Reproducible
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ class Jit:
         return jax.jit(self._on_each(step, leading), donate_argnums=0, out_shardings=shardings)
 
     def evaluate(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Compiles `(variables, batch) -> sums`, its result whole on every device."""
-        return jax.jit(self._on_each(function), out_shardings=self._replicated)
+        """Compiles `(variables, batch) -> [sums]`, whole and on the host."""
+        compiled = jax.jit(self._on_each(function), out_shardings=self._replicated)
+        return lambda variables, batch: [jax.device_get(compiled(variables, batch))]
 
     def saveable(self, state: Any) -> Any:
         """The state as a checkpoint takes it: global arrays."""
@@ -141,8 +143,9 @@ class Pmap:
         return self._mapped(step, donate_argnums=0)
 
     def evaluate(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Compiles `(variables, batch) -> sums`, its result whole on every device."""
-        return self._mapped(function)
+        """Compiles `(variables, batch) -> [sums]`, whole and on the host."""
+        compiled = self._mapped(function)
+        return lambda variables, batch: [jax.device_get(compiled(variables, batch))]
 
     def saveable(self, state: Any) -> Any:
         """The state as a checkpoint takes it: global arrays, also where a process sees its own."""
@@ -168,17 +171,24 @@ class Pmap:
         return call
 
 
-def initialise(parallel: Jit | Pmap, function: Callable[..., Any], *args: Any) -> Any:
+Parallel = Jit | Pmap | Reproducible
+"""How a run uses its devices."""
+
+
+def initialise(parallel: Parallel, function: Callable[..., Any], *args: Any) -> Any:
     """Runs `function` under one `jit`, each array born where `parallel` keeps it."""
+    if isinstance(parallel, Reproducible):  # a program of several devices may round differently
+        return parallel.place_state(jax.jit(function)(*args))
     shapes = jax.eval_shape(function, *args)
     return jax.jit(function, out_shardings=parallel.shardings(shapes))(*args)
 
 
-def check_divisible(name: str, size: int, parallel: Jit | Pmap) -> None:
+def check_divisible(name: str, size: int, parallel: Parallel) -> None:
     """Raises InputError unless `size` rows can be cut evenly over the devices."""
+    parts = "virtual shards" if isinstance(parallel, Reproducible) else "devices"
     if size % parallel.num_shards:
         raise InputError(
-            f"{name} {size} does not divide over {parallel.num_shards} devices; choose a multiple"
+            f"{name} {size} does not divide over {parallel.num_shards} {parts}; choose a multiple"
         )
 
 

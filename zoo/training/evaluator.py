@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo.parallel.compile import Jit, Pmap
+from zoo.parallel.compile import Parallel
 from zoo.training.step import apply_function
 
 
@@ -27,7 +27,7 @@ class Evaluator:
         self,
         module: Any,
         task: Any,
-        parallel: Jit | Pmap,
+        parallel: Parallel,
         generate: Callable[..., Any] | None = None,
         decode: Callable[[Any], str] | None = None,
     ):
@@ -68,12 +68,12 @@ class Evaluator:
         for batch in batches:
             check(batch)
             placed = self.parallel.place_batch(batch)
-            found = jax.device_get(self._sums(variables, placed))
-            loss += float(found["loss"][0])
-            weight += float(found["loss"][1])
-            for name, metric in self.metrics.items():
-                new = found["metrics"][name]
-                states[name] = metric.merge(states.get(name, metric.zero()), new)
+            for found in self._sums(variables, placed):
+                loss += float(found["loss"][0])
+                weight += float(found["loss"][1])
+                for name, metric in self.metrics.items():
+                    new = found["metrics"][name]
+                    states[name] = metric.merge(states.get(name, metric.zero()), new)
             if self.generate:
                 new = self._texts(variables, batch)
                 texts = new if texts is None else self.task.merge_text(texts, new)

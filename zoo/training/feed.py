@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.parallel.compile import Jit, Pmap
+from zoo.parallel.compile import Parallel
 
 Batch = dict[str, np.ndarray]
 
@@ -24,7 +24,7 @@ class Feed:
     """
 
     def __init__(
-        self, stream: Any, task: Any, info: Any, parallel: Jit | Pmap, accumulate: int, chunk: int
+        self, stream: Any, task: Any, info: Any, parallel: Parallel, accumulate: int, chunk: int
     ):
         self.stream, self.task, self.info, self.parallel = stream, task, info, parallel
         self.accumulate, self.chunk = accumulate, chunk

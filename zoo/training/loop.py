@@ -119,8 +119,9 @@ class Training:
                 source = runs.open_run(run.init_from, warn=warnings.append)
                 state = runs.warm_start(state, source, warnings.append)
             self.state = self.parallel.place_state(state)
-            chosen = steps_per_dispatch(self.step, self.shapes, batch)
-            self.chunk = run.steps_per_dispatch or chosen
+            self.chunk = run.steps_per_dispatch or (
+                1 if run.reproducible else steps_per_dispatch(self.step, self.shapes, batch)
+            )
         if self.first_process:  # only now: a start that was refused leaves the folder free
             runs.write_config(folder, asked)
         self.first = int(self.state.step)
@@ -141,8 +142,10 @@ class Training:
             start = describe_start(run, self.info, self.first, self.chunk)
             append_start(self.folder / "receipt.json", start)
         counts = "  ".join(f"{name} {count}" for name, count in self.info.counts.items())
-        log.say(f"{self.folder}: {counts} examples; {self._size()} parameters; "
-                f"{self.parallel.num_shards} device(s) by {run.parallel}")  # fmt: skip
+        devices = f"{run.devices or jax.device_count()} device(s) by {run.parallel}"
+        if run.reproducible:
+            devices += f", {run.reproducible} virtual shards"
+        log.say(f"{self.folder}: {counts} examples; {self._size()} parameters; {devices}")
         if self.info.skipped.get("count"):
             log.warn(f"{self.info.skipped['count']} malformed records skipped, such as "
                      f"{', '.join(self.info.skipped['names'][:3])}")  # fmt: skip

@@ -63,12 +63,18 @@ class Step:
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """One step. `batch` leaves are `[B, ...]`, or `[A, B/A, ...]` when accumulating."""
-        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-        if self.accumulate == 1:
-            sums, extra = self.grads(state.params, state.extra, batch, key)
-        else:
-            sums, extra = self._accumulated(state, batch, key)
+        sums, extra = self.shard(state, batch, self.key(state))
         return self.update(state, self.reduce(sums), extra)
+
+    def key(self, state: State) -> Any:
+        """The random key of the next step."""
+        return jax.random.fold_in(jax.random.key(state.seed), state.step)
+
+    def shard(self, state: State, batch: Batch, key: Any) -> tuple[Sums, Any]:
+        """What a shard of the batch contributes, in one piece or in microbatches."""
+        if self.accumulate == 1:
+            return self.grads(state.params, state.extra, batch, key)
+        return self._accumulated(state, batch, key)
 
     def many(self, state: State, batches: Batch, first: Any, last: Any) -> tuple[State, Metrics]:
         """Steps `first` to `last - 1` of a chunk of batches stacked on a leading axis; metrics of
