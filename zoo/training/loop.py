@@ -28,7 +28,7 @@ from zoo.training.lock import Lock
 from zoo.training.log import Log
 from zoo.training.receipt import append_start, describe_start, write_json
 from zoo.training.signals import Signals
-from zoo.training.state import params_digest
+from zoo.training.state import check_names, params_digest
 from zoo.training.step import Step, slow_in_loops, steps_per_dispatch
 
 
@@ -97,6 +97,7 @@ class Training:
         )  # fmt: skip
         init = partial(assemble.fresh_state, run, self.module, self.info)
         self.shapes = jax.eval_shape(init)
+        check_names((self.shapes.params, self.shapes.extra))
         batch = microbatches(self.stream[0], run.accumulate)
         if run.accumulate > 1 and slow_in_loops(self.step, self.shapes, batch):
             self.step = dataclasses.replace(self.step, unroll=True)

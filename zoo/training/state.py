@@ -1,6 +1,7 @@
 """The training state: one pytree, the same under `jit` and `pmap`, saved whole."""
 
 import hashlib
+import re
 import sys
 from typing import Any
 
@@ -9,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.experimental import multihost_utils
+
+from zoo.errors import InputError
 
 
 @struct.dataclass
@@ -73,6 +76,23 @@ def leaf_paths(tree: Any) -> dict[str, Any]:
     """The leaves of a pytree by their path `a/b/c`."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def check_names(tree: Any) -> None:
+    """Refuses names that would not be safe as parts of a path in a checkpoint.
+
+    Raises:
+        InputError: a name has other characters than letters, digits, `_`, `-` and `.`, or is a
+            relative folder.
+    """
+    for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        for key in path:
+            name = jax.tree_util.keystr((key,), simple=True)
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name in (".", ".."):
+                raise InputError(
+                    f"the parameter name {name!r} cannot be part of a path; name the module with "
+                    "letters, digits, _, - and . alone"
+                )
 
 
 def host_array(leaf: Any) -> np.ndarray:
