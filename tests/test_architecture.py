@@ -35,6 +35,7 @@ BELOW_THE_LOOP = (
 )
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "zoo.errors": (),
+    "zoo.known_bad": (),
     "zoo.nn": ("zoo.nn",),
     "zoo.models": ("zoo.nn", "zoo.models"),
     "zoo.weights": ("zoo.nn", "zoo.models", "zoo.weights"),
@@ -47,9 +48,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "zoo.config_json": BELOW_THE_LOOP,
     "zoo.assemble": (*BELOW_THE_LOOP, "zoo.inference.generation"),
     "zoo.runs": (*BELOW_THE_LOOP, "zoo.assemble", "zoo.config_json"),
+    "zoo.inspect.canaries": ("zoo.parallel",),
+    "zoo.inspect.doctor": (
+        *BELOW_THE_LOOP,
+        "zoo.inspect",
+        "zoo.config_json",
+        "zoo.known_bad",
+        "zoo.runs",
+    ),
     "zoo.inspect": (*BELOW_THE_LOOP, "zoo.inspect"),
     "zoo.inference": (*BELOW_THE_LOOP, "zoo.inference", "zoo.assemble", "zoo.runs"),
-    "zoo.launch": BELOW_THE_LOOP,
+    "zoo.launch": (*BELOW_THE_LOOP, "zoo.inspect.canaries"),
     "zoo.cli": ("zoo",),
 }
 # The one module that executes Python from a path: the file the user named by --config.

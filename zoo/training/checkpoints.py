@@ -157,7 +157,8 @@ class Checkpoints:
                 files raise many other exceptions of Orbax.
         """
         meta = self.meta(step)
-        leaves = ocp.PyTreeCheckpointHandler().metadata(self.directory / str(step) / "state").tree
+        folder: Any = self.directory / str(step) / "state"
+        leaves = ocp.PyTreeCheckpointHandler().metadata(folder).tree
         args = ocp.args.PyTreeRestore(
             restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), leaves)
         )
