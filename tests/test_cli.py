@@ -130,7 +130,7 @@ def assert_one_message(result, code, *told):
 
 COMMANDS = {
     "train": config.Run, "models": cli.Models, "summary": cli.Summary, "evaluate": cli.Evaluate,
-    "predict": cli.Predict,
+    "predict": cli.Predict, "doctor": cli.Doctor,
 }  # fmt: skip
 
 

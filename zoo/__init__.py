@@ -4,7 +4,10 @@ The verbs are imported when first used, so that ``import zoo`` itself imports no
 """
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
+
+from zoo import known_bad
 
 __version__ = "0.1.0"
 
@@ -16,9 +19,12 @@ _VERBS = {
     "features": "zoo.inspect.features",
 }
 
-__all__ = ["__version__", "create_model", "features", "init", "list_models", "summary"]
+_PARTS = ("inspect",)
+
+__all__ = ["__version__", "create_model", "features", "init", "inspect", "list_models", "summary"]
 
 if TYPE_CHECKING:
+    from zoo import inspect
     from zoo.inspect.features import features
     from zoo.inspect.summary import summary
     from zoo.models.registry import create_model, init, list_models
@@ -27,8 +33,14 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _VERBS:
         return getattr(importlib.import_module(_VERBS[name]), name)
+    if name in _PARTS:
+        return importlib.import_module(f"zoo.{name}")
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_VERBS})
+    return sorted({*globals(), *_VERBS, *_PARTS})
+
+
+if _complaint := known_bad.complaint():
+    warnings.warn(_complaint, RuntimeWarning, stacklevel=2)

@@ -17,6 +17,7 @@ USAGE = """usage: zoo COMMAND ...
   summary    parameters, FLOPs and activation memory of a model
   evaluate   metrics of a trained run on one of its splits
   predict    predictions of a trained run for files or text
+  doctor     what is wrong with a run folder or the installation, and what to do
 
 zoo COMMAND --help tells the options of each.
 """
@@ -109,6 +110,17 @@ class Predict:
     """The run's config file, needed when it uses classes of its own."""
 
 
+@dataclass(frozen=True)
+class Doctor:
+    """Reads a run folder without changing it, and the installation: what is there, what is wrong
+    and what can be done. Exits with 0 when all is well, 1 when something is wrong."""
+
+    run: Positional[Path | None] = None
+    """The run folder; without one, the installation alone is checked."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
 def models_command(options: Models) -> int:
     """`zoo models`."""
     from rich.console import Console
@@ -194,6 +206,29 @@ def predict_command(options: Predict) -> int:
     return 0
 
 
+def doctor_command(options: Doctor) -> int:
+    """`zoo doctor`."""
+    configure(0, False)
+    from zoo.inspect import doctor
+
+    findings = doctor.examine(options.run) if options.run else []
+    findings += doctor.installation()
+    if options.json:
+        print(json.dumps(doctor.as_json(findings, options.run), indent=1))
+        return 0 if doctor.healthy(findings) else 1
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "part", "found", "what to do")
+    colours = {doctor.OK: "green", doctor.NOTE: "yellow", doctor.WRONG: "red"}
+    for finding in findings:
+        state = Text(finding.state, colours[finding.state])
+        table.add_row(state, *map(Text, (finding.part, finding.what, finding.advice)))
+    Console().print(table)
+    return 0 if doctor.healthy(findings) else 1
+
+
 def _module(config: str) -> Any:
     from zoo.config import find_config, load
 
@@ -209,6 +244,7 @@ COMMANDS = {
     "summary": (Summary, summary_command),
     "evaluate": (Evaluate, evaluate_command),
     "predict": (Predict, predict_command),
+    "doctor": (Doctor, doctor_command),
 }
 
 

@@ -68,6 +68,10 @@ def configure(devices: int, compile_cache: bool, reproducible: bool = False) -> 
     if devices > max(jax.config.values["jax_num_cpu_devices"], 1) and not _has_accelerator():
         jax.config.update("jax_num_cpu_devices", devices)
     start_processes()
+    if jax.distributed.is_initialized():  # a job of hours; any of its hosts may be installed wrong
+        from zoo.inspect.canaries import require_sound
+
+        require_sound()
 
 
 def _unraisable(what: Any) -> None:

@@ -1,5 +1,6 @@
 """Plain convolutional networks against PyTorch in float64, forward and backward to 1e-10."""
 
+import contextlib
 import functools
 
 import jax
@@ -75,27 +76,47 @@ def reference(config: cnn.Config) -> tnn.Sequential:
 
 def ours(network: tnn.Sequential, config: cnn.Config, values) -> dict:
     """PyTorch's arrays (of its parameters, or their gradients) as our tree of parameters."""
-    count = dict.fromkeys(("conv", "norm", "dense"), 0)
-    modules = [m for m in network if list(m.parameters())]
     tree = {}
-    for module in modules:
-        kind = {tnn.Conv2d: "conv", tnn.BatchNorm2d: "norm", tnn.Linear: "dense"}[type(module)]
-        count[kind] += 1
-        name = "head" if module is modules[-1] else f"{kind}{count[kind]}"
+    for module, name in names(network).items():
         weight = values(module.weight).detach().numpy()
-        if kind == "norm":
+        if isinstance(module, tnn.BatchNorm2d):
             tree[name] = {"scale": weight}
         else:
-            axes = (2, 3, 1, 0) if kind == "conv" else (1, 0)
+            axes = (2, 3, 1, 0) if isinstance(module, tnn.Conv2d) else (1, 0)
             tree[name] = {"kernel": weight.transpose(axes)}
         if module.bias is not None:
             tree[name]["bias"] = values(module.bias).detach().numpy()
     return jax.tree.map(jnp.asarray, tree)
 
 
+def names(network: tnn.Sequential) -> dict[tnn.Module, str]:
+    """Our names of its parametrised layers."""
+    count = dict.fromkeys(("conv", "norm", "dense"), 0)
+    found = {}
+    modules = [m for m in network if list(m.parameters())]
+    for module in modules:
+        kind = {tnn.Conv2d: "conv", tnn.BatchNorm2d: "norm", tnn.Linear: "dense"}[type(module)]
+        count[kind] += 1
+        found[module] = "head" if module is modules[-1] else f"{kind}{count[kind]}"
+    return found
+
+
+def intermediates(network: tnn.Sequential, image: torch.Tensor) -> dict[str, np.ndarray]:
+    """The outputs of its parametrised layers by our names and in our order of axes."""
+    found = {}
+    known = names(network)
+    x = image
+    with torch.no_grad():
+        for module in network:
+            x = module(x)
+            if module in known:
+                found[known[module]] = (x.permute(0, 2, 3, 1) if x.ndim == 4 else x).numpy()
+    return found
+
+
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_outputs_gradients_and_running_statistics(name, train):
+def test_outputs_gradients_and_running_statistics(name, train, names_divergence):
     layers, size, channels = NETWORKS[name]
     config = cnn.Config(tuple(map(slim, layers)), 7, size, channels)
     torch.manual_seed(0)
@@ -134,7 +155,13 @@ def test_outputs_gradients_and_running_statistics(name, train):
     expected = network(theirs_in)
     (expected * torch.tensor(weights)).sum().backward()
     close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10)
-    close(outputs, expected.detach().numpy())
+    variables = {"params": params, **({"batch_stats": stats} if stats else {})}
+    explained = contextlib.nullcontext()  # in training the running statistics move
+    if not train:
+        dump = intermediates(network, theirs_in)
+        explained = names_divergence((model, variables), dump, jnp.asarray(image), tolerance=1e-10)
+    with explained:
+        close(outputs, expected.detach().numpy())
     close(dimage, theirs_in.grad.numpy().transpose(0, 2, 3, 1))
     jax.tree.map(close, dparams, ours(network, config, lambda p: p.grad))
     for i, m in enumerate(norms, 1):

@@ -174,6 +174,18 @@ def test_damage_to_any_file_is_seen_or_harmless(saved, tmp_path, damage):
     assert fell_back >= 3
 
 
+def test_a_step_is_verified_without_its_model(folder):
+    checkpoints = Checkpoints(folder, 2, pytest.fail, read_only=True)
+    state, meta = checkpoints.verified(3)
+    assert_same_bits(state["params"], state_at(3).params)
+    assert meta["note"] == "as given"
+    flip(next(p for p in sorted((folder / "3" / "state").rglob("d/*")) if p.stat().st_size > 100))
+    with pytest.raises(Exception):  # noqa: B017 (Orbax has a dozen types)
+        checkpoints.verified(3)
+    assert int(checkpoints.verified(2)[0]["step"]) == 2
+    checkpoints.close()
+
+
 def test_a_changed_number_with_a_valid_file_is_seen(folder):
     """Weights of another save under the digests of this one."""
     checkpoints = Checkpoints(folder, 5, pytest.fail)

@@ -41,7 +41,7 @@ def features(
         return updates["intermediates"]
 
     patterns = [paths] if isinstance(paths, str) else list(paths)
-    there = _names(jax.eval_shape(run, variables, args, keywords))
+    there = named(jax.eval_shape(run, variables, args, keywords))
     wrong = [p for p in patterns if not any(fnmatch.fnmatchcase(name, p) for name in there)]
     if wrong:
         near = difflib.get_close_matches(wrong[0], there, n=3)
@@ -52,7 +52,7 @@ def features(
 
     # Compiled with the asked-for outputs only, so that the others are not kept in memory.
     def chosen(*everything: Any) -> dict[str, Any]:
-        found = _names(run(*everything))
+        found = named(run(*everything))
         return {
             name: value
             for name, value in sorted(found.items())
@@ -62,13 +62,13 @@ def features(
     return jax.jit(chosen)(variables, args, keywords)
 
 
-def _names(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """The collection of intermediates as a flat dict; the top module itself is left out."""
+def named(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The collection of intermediates by path; the top module itself is left out."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}/{key}" if prefix else key
         if isinstance(value, dict):
-            found |= _names(value, path)
+            found |= named(value, path)
         elif path != "__call__":
             path = path.removesuffix("/__call__")
             for i, item in enumerate(value, start=1):
