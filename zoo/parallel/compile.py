@@ -37,6 +37,11 @@ class Jit:
         """Parts the batch is cut into."""
         return int(np.prod([self.mesh.shape[axis] for axis in BATCH_AXES]))
 
+    @property
+    def shape(self) -> dict[str, int]:
+        """Devices along each axis."""
+        return dict(self.mesh.shape)
+
     def shardings(self, state: Any) -> Any:
         """Where each leaf of an abstract state lies."""
         return state_shardings(state, self.mesh, self.tensor_parallel)
@@ -70,6 +75,10 @@ class Jit:
     def evaluate(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles `(variables, batch) -> sums`, its result whole on every device."""
         return jax.jit(self._on_each(function), out_shardings=self._replicated)
+
+    def whole(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles a function of the state, or of a part of it; its result is on every device."""
+        return jax.jit(function, out_shardings=self._replicated)
 
     def saveable(self, state: Any) -> Any:
         """The state as a checkpoint takes it: global arrays."""
@@ -108,6 +117,11 @@ class Pmap:
         return len(self.devices)
 
     @property
+    def shape(self) -> dict[str, int]:
+        """Devices along each axis."""
+        return {"data": len(self.devices)}
+
+    @property
     def _mesh(self) -> Mesh:
         return Mesh(np.asarray(self.devices), ("data",))
 
@@ -143,6 +157,10 @@ class Pmap:
     def evaluate(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compiles `(variables, batch) -> sums`, its result whole on every device."""
         return self._mapped(function)
+
+    def whole(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles a function of the state, or of a part of it; its result is on every device."""
+        return jax.jit(function)
 
     def saveable(self, state: Any) -> Any:
         """The state as a checkpoint takes it: global arrays, also where a process sees its own."""
