@@ -194,10 +194,10 @@ def _source(a: Any, b: Any, x: Any, y: Any) -> list[str]:
     if not _both(x, y, "source"):
         return []
     sums = [start["source"].get("sha256") for start in (x, y)]
-    if None in sums or sums[0] == sums[1]:
+    if sums[0] == sums[1] or not all(isinstance(value, str) for value in sums):
         return []
     ours, theirs = (
-        receipt.get("sources", {}).get(value, {})
+        dict(receipt.get("sources", {}).get(value) or {})
         for receipt, value in zip((a, b), sums, strict=True)
     )
     edited = sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name))

@@ -10,9 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
+
 from zoo import compare, config_json, runs
 from zoo import config as configs
-from zoo.errors import InputError
+from zoo.errors import InputError, RunError
 from zoo.parallel.mesh import MeshShape
 from zoo.training.loop import Training
 from zoo.training.receipt import add_start, read_receipt
@@ -83,7 +85,7 @@ def plan(folder: Path, steps: str) -> Plan:
 
 
 def _range(text: str, end: int) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d*):(\d*)", text or ":")
+    match = re.fullmatch(r"(\d{0,12}):(\d{0,12})", text or ":")
     if not match:
         raise InputError(f"steps {text!r}: write a:b, such as 100:200, 100: or :200")
     first, last = int(match[1] or 0), int(match[2] or end)
@@ -108,7 +110,8 @@ def _parts(folder: Path, starts: list[dict[str, Any]], last: int) -> list[Part]:
 def _part(folder: Path, start: dict[str, Any], last: int) -> Part:
     try:
         parallel, mesh = start["parallel"], start["devices"]["mesh"]
-        sane = all(type(size) is int and 0 < size < 2**20 for size in mesh.values())
+        sane = all(type(size) is int and size > 0 for size in mesh.values())
+        sane = sane and math.prod(mesh.values()) <= MOST_DEVICES
         if not sane or parallel not in ("jit", "pmap") or not {*mesh} <= MESH_AXES:
             raise ValueError
     except (KeyError, TypeError, AttributeError, ValueError):
@@ -117,6 +120,7 @@ def _part(folder: Path, start: dict[str, Any], last: int) -> Part:
 
 
 MESH_AXES = {field.name for field in dataclasses.fields(MeshShape)}
+MOST_DEVICES = 4096  # a receipt is data: it may not make this machine simulate any number
 
 
 def replay(planned: Plan, module: ModuleType | None = None) -> compare.Comparison:
@@ -130,9 +134,11 @@ def replay(planned: Plan, module: ModuleType | None = None) -> compare.Compariso
         module: the user's config file, for runs that use classes of their own.
 
     Raises:
-        InputError: config and data do not fit, or there are too few devices.
-        RunError: no checkpoint is whole.
+        InputError: config and data do not fit, there are too few devices, or several processes.
+        RunError: no checkpoint at or before the first step can be used.
     """
+    if jax.process_count() > 1:
+        raise InputError("replay runs in one process, on as many devices as the run used")
     run = config_json.from_json(runs.read_config(planned.folder), module)
     steps = [step for step in planned.trace.lines if step < planned.last]
     with tempfile.TemporaryDirectory(prefix="zoo-replay-") as place:
@@ -143,13 +149,20 @@ def replay(planned: Plan, module: ModuleType | None = None) -> compare.Compariso
         )
         receipt: dict[str, Any] = {}
         for part in planned.parts:
-            training = Again(_on(run, part), folder, Signals())
-            closing = part is planned.parts[-1]
-            if training.first >= part.last and not closing:  # it lies before the checkpoint
+            try:
+                training = Again(_on(run, part), folder, Signals())
+            except RunError as error:
+                raise RunError(
+                    f"no checkpoint of {planned.folder} up to step {planned.first} can be used; "
+                    "replay from step 0"
+                ) from error
+            try:
+                closing = part is planned.parts[-1]
+                if training.first < part.last or closing:  # else it lies before the checkpoint
+                    training.go_to(part.last, save=not closing)
+                    receipt = add_start(receipt, training.describe())
+            finally:
                 training.close()
-                continue
-            training.go_to(part.last, save=not closing)
-            receipt = add_start(receipt, training.describe())
         again = read_trace(folder)
     return compare.compare(planned.trace, again, planned.receipt, receipt, str(planned.folder))
 
@@ -158,12 +171,11 @@ class Again(Training):
     """A start that neither evaluates nor saves on its way, and takes the data as they are."""
 
     def go_to(self, step: int, save: bool) -> None:
-        """Trains to a step and lets go of the folder."""
+        """Trains to a step, and saves where another part follows."""
         self.last = step
         self._train()
         if save:
             self._save(step, None)
-        self.close()
 
     def close(self) -> None:
         """Writes the trace and lets go of the folder."""
@@ -189,6 +201,6 @@ def _copy_checkpoints(planned: Plan, folder: Path) -> None:
     if not planned.first or not source.is_dir():
         return
     for path in source.iterdir():
-        if path.name.isdigit() and 0 < int(path.name) <= planned.first:
+        if path.name.isdecimal() and 0 < int(path.name) <= planned.first:
             shutil.copytree(path, folder / "checkpoints" / path.name)
     shutil.copy(planned.folder / "config.json", folder)

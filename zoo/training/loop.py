@@ -118,8 +118,7 @@ class Training:
                 source = runs.open_run(run.init_from, warn=warnings.append)
                 state = runs.warm_start(state, source, warnings.append)
             self.state = self.parallel.place_state(state)
-            chosen = steps_per_dispatch(self.step, self.shapes, batch)
-            self.chunk = run.steps_per_dispatch or chosen
+            self.chunk = run.steps_per_dispatch or steps_per_dispatch(self.step, self.shapes, batch)
         if self.first_process:  # only now: a start that was refused leaves the folder free
             runs.write_config(folder, asked)
         self.first, self.last = int(self.state.step), run.steps

@@ -105,8 +105,10 @@ def read_receipt(folder: Path) -> dict[str, Any]:
         for start in receipt["starts"]:
             if type(start["resumed_at"]) is not int or start["resumed_at"] < 0:
                 raise ValueError("resumed_at is no step")
-        if not receipt["starts"] or not isinstance(receipt.get("sources", {}), dict):
+        if not receipt["starts"]:
             raise ValueError("it tells of no start")
+        if not all(isinstance(files, dict) for files in receipt.get("sources", {}).values()):
+            raise ValueError("sources are no lists of files")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {str(error)[:100]}") from None
     return receipt
