@@ -15,6 +15,7 @@ from zoo.compare import compare_runs
 from zoo.data import Npz, Stream
 from zoo.models import rnn, transformer
 from zoo.parallel.compile import Jit
+from zoo.parallel.mesh import MeshShape
 from zoo.training import loop
 from zoo.training.receipt import read_receipt
 from zoo.training.trace import leaf_sums, read_trace
@@ -108,6 +109,15 @@ def test_a_run_that_was_stopped_and_moved(tmp_path):
     assert found.identical and found.steps == list(range(13))
     found = replayed(run, "11:")
     assert found.identical and found.steps == [10, 11, 12]
+
+
+def test_a_run_whose_state_is_cut_up(tmp_path, finished):
+    """Parameters in shards have the sums of whole ones."""
+    run = features_run(tmp_path, steps=2, devices=2, mesh=MeshShape(data=1, fsdp=2))
+    again(run)
+    recorded, whole = (read_trace(Path(each.workdir)) for each in (run, finished))
+    assert recorded.lines[0] == whole.lines[0]
+    assert replayed(run).identical
 
 
 # Ten and more planted causes: what is changed behind the run's back, the first step and leaf that
