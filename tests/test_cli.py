@@ -130,7 +130,7 @@ def assert_one_message(result, code, *told):
 
 COMMANDS = {
     "train": config.Run, "models": cli.Models, "summary": cli.Summary, "evaluate": cli.Evaluate,
-    "predict": cli.Predict, "doctor": cli.Doctor,
+    "predict": cli.Predict, "doctor": cli.Doctor, "replay": cli.Replay, "compare": cli.Compare,
 }  # fmt: skip
 
 
@@ -399,6 +399,60 @@ def test_what_is_no_run_folder(finished, zoo, command):
     assert_one_message(zoo(name, "run", *inputs), 2, "config.json is damaged")
 
 
+def test_replay_and_compare(finished, zoo):
+    code, out, _ = zoo("replay", "run")
+    assert (code, out) == (0, "run: identical through step 6 (7 steps compared)\n")
+    code, out, err = zoo("replay", "pictures", "--steps", "3:4")
+    assert code == 0 and out == "pictures: identical through step 4 (2 steps compared)\n"
+    shutil.copytree("run", "other")
+    code, out, _ = zoo("compare", "run", "other")
+    assert (code, out) == (0, "run and other: identical through step 6 (7 steps compared)\n")
+    code, out, _ = zoo("compare", "run", "pictures")
+    assert code == 1 and "first difference at step 0" in out and "likely cause: model" in out
+
+
+def test_replay_names_the_file_that_was_edited(zoo):
+    Path("own.py").write_text(OWN)
+    assert zoo("train", "--config", "own.py")[0] == 0
+    assert_one_message(zoo("replay", "own"), 2, "Mine", "--config")
+    assert zoo("replay", "own", "--config", "own.py")[0] == 0
+    Path("own.py").write_text(OWN.replace("nn.relu", "nn.tanh"))
+    code, out, _ = zoo("replay", "own", "--config", "own.py")
+    assert code == 1
+    assert "first difference at step 1; identical through step 0" in out
+    assert "first parameter: hidden/bias" in out
+    assert "likely cause: edited source: own.py" in out
+
+
+def test_what_cannot_be_replayed_or_compared(finished, zoo):
+    shutil.copytree("run", "other")
+    for command in (("replay",), ("compare", "other")):
+        assert_one_message(zoo(*command, "nowhere"), 2, "nowhere is no run folder")
+        assert_one_message(zoo(*command, "tiny.npz"), 2, "tiny.npz is no run folder")
+        lines = Path("run/trace.jsonl").read_text().splitlines()
+        Path("run/trace.jsonl").write_text("\n".join([*lines[:3], lines[3][:-9], *lines[4:], ""]))
+        assert_one_message(zoo(*command, "run"), 2, "run/trace.jsonl, line 4 is damaged")
+        Path("run/trace.jsonl").unlink()
+        assert_one_message(zoo(*command, "run"), 2, "run has no trace.jsonl")
+        shutil.copy("other/trace.jsonl", "run")
+        Path("run/receipt.json").write_text("[]")
+        assert_one_message(zoo(*command, "run"), 2, "run/receipt.json is damaged")
+        Path("run/receipt.json").unlink()
+        assert_one_message(zoo(*command, "run"), 2, "run has no receipt.json")
+        shutil.copy("other/receipt.json", "run")
+    for steps in ("3:9", "5:4", "7:"):
+        assert_one_message(zoo("replay", "run", "--steps", steps), 2, "recorded steps 0 to 6")
+    assert_one_message(zoo("replay", "run", "--steps", "three"), 2, "write a:b")
+    receipt = json.loads(Path("run/receipt.json").read_text())
+    receipt["starts"][0]["devices"]["mesh"] = {"data": "1; rm"}
+    Path("run/receipt.json").write_text(json.dumps(receipt))
+    assert_one_message(zoo("replay", "run"), 2, "no devices that could be")
+    lines = Path("run/trace.jsonl").read_text().splitlines()
+    Path("run/trace.jsonl").write_text("\n".join([lines[0], *lines[5:], ""]))
+    Path("other/trace.jsonl").write_text("\n".join([*lines[:5], ""]))
+    assert_one_message(zoo("compare", "run", "other"), 2, "no logged step in common")
+
+
 def test_wrong_checkpoints_and_splits(finished, zoo):
     assert_one_message(zoo("evaluate", "run", "--checkpoint", "5"), 2, "no checkpoint '5'", "3, 6")
     assert_one_message(zoo("evaluate", "run", "--checkpoint", "newest"), 2, "last, best")
@@ -536,13 +590,17 @@ def process(*command, folder):
 
 
 def test_as_processes(here):
-    """Three real ones: what is imported when, the exit code, nothing but results on stdout."""
+    """Four real ones: what is imported when, the exit code, nothing but results on stdout."""
     done = process("-c", "import zoo, sys; print('jax' in sys.modules)", folder=here)
     assert done.stdout.strip() == "False", "import zoo stays cheap"
     done = process(str(ROOT / "train.py"), "--config", "tiny.py", "--devices", "2", folder=here)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("params_digest ")
     assert "2 device(s) by jit" in done.stderr and "Warning" not in done.stderr
+    done = process("-m", "zoo.cli", "replay", "run", folder=here)
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0, ["run: identical through step 6 (7 steps compared)"],
+    ), done.stderr  # fmt: skip
     done = process("-m", "zoo.cli", "evaluate", "nowhere", folder=here)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == ["error: nowhere is no run folder: it has no config.json"]

@@ -18,6 +18,8 @@ USAGE = """usage: zoo COMMAND ...
   evaluate   metrics of a trained run on one of its splits
   predict    predictions of a trained run for files or text
   doctor     what is wrong with a run folder or the installation, and what to do
+  replay     run a run again and compare every logged step, bit by bit
+  compare    two runs: the first step that differs, and the likely cause
 
 zoo COMMAND --help tells the options of each.
 """
@@ -119,6 +121,34 @@ class Doctor:
     """The run folder; without one, the installation alone is checked."""
     json: bool = False
     """Print one JSON object instead of a table."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Runs a run again from its data and its folder alone, and compares every logged step.
+
+    Exit code 0: identical; 1: something differs; 2: there is nothing to replay.
+    """
+
+    run: Positional[Path]
+    """The run folder; nothing in it is executed or changed."""
+    steps: str = ""
+    """Which steps, as a:b; from the newest checkpoint at or before a. Empty is the whole run."""
+    config: str = ""
+    """The run's config file, needed when it uses classes of its own."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compares two runs: the first step and parameter that differ, and the likely cause.
+
+    Exit code 0: identical; 1: something differs; 2: there is nothing to compare.
+    """
+
+    a: Positional[Path]
+    """A run folder."""
+    b: Positional[Path]
+    """Another run folder."""
 
 
 def models_command(options: Models) -> int:
@@ -229,6 +259,27 @@ def doctor_command(options: Doctor) -> int:
     return 0 if doctor.healthy(findings) else 1
 
 
+def replay_command(options: Replay) -> int:
+    """`zoo replay`."""
+    from zoo import replay
+
+    planned = replay.plan(options.run, options.steps)
+    prepare(["--devices", str(planned.devices)])
+    configure(planned.devices, True, planned.reproducible)
+    found = replay.replay(planned, _module(options.config))
+    print(f"{options.run}: {found}")
+    return 0 if found.identical else 1
+
+
+def compare_command(options: Compare) -> int:
+    """`zoo compare`."""
+    from zoo.compare import compare_runs
+
+    found = compare_runs(options.a, options.b)
+    print(f"{options.a} and {options.b}: {found}")
+    return 0 if found.identical else 1
+
+
 def _module(config: str) -> Any:
     from zoo.config import find_config, load
 
@@ -245,6 +296,8 @@ COMMANDS = {
     "evaluate": (Evaluate, evaluate_command),
     "predict": (Predict, predict_command),
     "doctor": (Doctor, doctor_command),
+    "replay": (Replay, replay_command),
+    "compare": (Compare, compare_command),
 }
 
 

@@ -54,8 +54,16 @@ def from_json(values: dict[str, Any], module: ModuleType | None = None) -> Run:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The experiment fields in which two resolved configs differ, as `path: old -> new`."""
+    """The experiment fields in which two resolved configs differ, as `path: old -> new`.
+
+    A field that one does not have, because an older version wrote it, has its default there.
+    """
     found = []
+    defaults = {
+        part.name: part.default
+        for part in dataclasses.fields(Run)
+        if part.default is not dataclasses.MISSING
+    }
 
     def walk(path: str, a: Any, b: Any) -> None:
         if isinstance(a, dict) and isinstance(b, dict):
@@ -64,8 +72,11 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         elif a != b:
             found.append(f"{path}: {json.dumps(a)} -> {json.dumps(b)}")
 
-    walk("", {k: v for k, v in old.items() if k not in EXECUTION},
-         {k: v for k, v in new.items() if k not in EXECUTION})  # fmt: skip
+    old, new = (
+        {k: v for k, v in (defaults | values).items() if k not in EXECUTION}
+        for values in (old, new)
+    )
+    walk("", old, new)
     return found
 
 

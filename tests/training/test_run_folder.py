@@ -24,6 +24,8 @@ from zoo.config import Optimizer
 from zoo.data import Npz
 from zoo.errors import InputError, RunError
 from zoo.models import mlp
+from zoo.training.checkpoints import Checkpoints
+from zoo.training.receipt import read_receipt
 from zoo.training.state import params_digest
 
 
@@ -89,7 +91,7 @@ def test_the_files(finished):
     left = {path.name for path in folder.iterdir()}
     assert left == {
         ".lock", "checkpoints", "config.json", "confusion.png", "curves.png", "metrics.jsonl",
-        "receipt.json", "result.json", "tensorboard",
+        "receipt.json", "result.json", "tensorboard", "trace.jsonl",
     }  # fmt: skip
 
 
@@ -103,6 +105,34 @@ def test_the_receipt(finished):
     assert start["data"]["examples"] == {"train": 60, "validation": 20, "test": 21}
     assert len(start["data"]["fingerprint"]) == 64
     assert start["steps_per_dispatch"] == 1 and start["argv"]
+    assert start["devices"]["mesh"] == {"data": 1, "fsdp": 1, "tensor": 1}
+    assert start["settings"]["jax_threefry_partitionable"] is True
+    assert start["host"]["cores"] >= 1 and len(start["host"]["instruction_set"]) == 16
+    assert start["config"] == json.loads((Path(finished.workdir) / "config.json").read_text()) | {
+        name: start["config"][name] for name in ("save_every", "eval_batch_size")
+    }, "as it was resolved"
+    assert start["config"]["save_every"] == 4
+
+
+def test_the_receipt_hashes_the_source(finished):
+    receipt = read_receipt(Path(finished.workdir))
+    (start,) = receipt["starts"]
+    files = receipt["sources"][start["source"]["sha256"]]
+    path = Path(mlp.__file__)
+    assert files["zoo/models/mlp.py"] == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    assert len(files) == len(list(path.parents[1].rglob("*.py")))
+
+
+def test_the_receipt_is_in_the_checkpoint_and_comes_back_from_it(trained):
+    folder = Path(trained.workdir)
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    assert checkpoints.meta(12)["receipt"] == read_receipt(folder)
+    checkpoints.close()
+    (folder / "receipt.json").unlink()
+    again(trained)
+    receipt = read_receipt(folder)
+    assert [start["resumed_at"] for start in receipt["starts"]] == [0, 12]
+    assert len(receipt["sources"]) == 1, "the files of one source are listed once"
 
 
 def test_the_metrics(finished):

@@ -8,6 +8,7 @@ before, so a run resumes at any step, on any number of processes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -127,6 +128,11 @@ class Stream:
     def indices(self, step: int) -> np.ndarray:
         """The examples of this process' rows of step `step`, int64 `[num_rows]`."""
         return self._indices(step, 1, self.first_row, self.num_rows)[0]
+
+    def order_digest(self, steps: int = 64) -> str:
+        """SHA-256 of the examples of the first global batches: which are read, in which order."""
+        found = self._indices(0, steps, 0, self.batch_size)
+        return hashlib.sha256(found.astype("<i8").tobytes()).hexdigest()
 
     def _indices(self, step: int, steps: int, first: int, count: int) -> np.ndarray:
         if step < 0:

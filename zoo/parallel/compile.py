@@ -38,6 +38,11 @@ class Jit:
         """Parts the batch is cut into."""
         return int(np.prod([self.mesh.shape[axis] for axis in BATCH_AXES]))
 
+    @property
+    def shape(self) -> dict[str, int]:
+        """Devices along each axis."""
+        return dict(self.mesh.shape)
+
     def shardings(self, state: Any) -> Any:
         """Where each leaf of an abstract state lies."""
         return state_shardings(state, self.mesh, self.tensor_parallel)
@@ -72,6 +77,10 @@ class Jit:
         """Compiles `(variables, batch) -> [sums]`, whole and on the host."""
         compiled = jax.jit(self._on_each(function), out_shardings=self._replicated)
         return lambda variables, batch: [jax.device_get(compiled(variables, batch))]
+
+    def whole(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles a function of the state, or of a part of it; its result is on every device."""
+        return jax.jit(function, out_shardings=self._replicated)
 
     def saveable(self, state: Any) -> Any:
         """The state as a checkpoint takes it: global arrays."""
@@ -110,6 +119,11 @@ class Pmap:
         return len(self.devices)
 
     @property
+    def shape(self) -> dict[str, int]:
+        """Devices along each axis."""
+        return {"data": len(self.devices)}
+
+    @property
     def _mesh(self) -> Mesh:
         return Mesh(np.asarray(self.devices), ("data",))
 
@@ -146,6 +160,10 @@ class Pmap:
         """Compiles `(variables, batch) -> [sums]`, whole and on the host."""
         compiled = self._mapped(function)
         return lambda variables, batch: [jax.device_get(compiled(variables, batch))]
+
+    def whole(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles a function of the state, or of a part of it; its result is on every device."""
+        return jax.jit(function)
 
     def saveable(self, state: Any) -> Any:
         """The state as a checkpoint takes it: global arrays, also where a process sees its own."""

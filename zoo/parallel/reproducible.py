@@ -52,6 +52,11 @@ class Reproducible:
         return self.shards
 
     @property
+    def shape(self) -> dict[str, int]:
+        """Devices along each axis."""
+        return {"data": len(self.devices)}
+
+    @property
     def _local(self) -> list[Any]:
         return [d for d in self.devices if d.process_index == jax.process_index()]
 
@@ -156,6 +161,11 @@ class Reproducible:
             ]
 
         return call
+
+    def whole(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compiles a function of the state, or of a part of it, for one of its copies."""
+        compiled = jax.jit(function)
+        return lambda *trees: compiled(*(self._copies(tree)[0] for tree in trees))
 
     def _copies(self, tree: Any) -> list[Any]:
         """This process's copies of a replicated tree, in the order of its devices."""

@@ -15,7 +15,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from zoo.errors import RunError
 from zoo.parallel.processes import largest, wait_for_all
-from zoo.training.state import State, leaf_digests, leaf_paths
+from zoo.training.state import State, leaf_digests, leaf_shapes
 
 
 class Checkpoints:
@@ -75,7 +75,7 @@ class Checkpoints:
             RunError: this save, or the one before, failed (disk full, no permission).
         """
         self.finish()
-        meta = {**meta, "step": step, "score": score, "shapes": _shapes(state)}
+        meta = {**meta, "step": step, "score": score, "shapes": leaf_shapes(state)}
         meta["digests"] = leaf_digests(state)
         meta["sha256"] = _sum(meta)
         self._scores[step] = score
@@ -175,7 +175,7 @@ class Checkpoints:
 
     def _restore(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
         meta = self.meta(step)
-        ours, theirs = set(_shapes(like).items()), set(meta["shapes"].items())
+        ours, theirs = set(leaf_shapes(like).items()), set(meta["shapes"].items())
         if differing := sorted(ours ^ theirs):
             raise RunError(
                 f"checkpoint {step} in {self.directory} is of another model or optimizer; "
@@ -257,13 +257,6 @@ class _LastAndBest(preservation_policy.PreservationPolicy):
         steps = [checkpoint.step for checkpoint in checkpoints]
         kept = {*sorted(steps)[-self.last :], self.best_of(steps)}
         return [step in kept for step in steps]
-
-
-def _shapes(state: State) -> dict[str, str]:
-    return {
-        path: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
-        for path, leaf in leaf_paths(state).items()
-    }
 
 
 def _sum(meta: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a run tells: a bar or lines on stderr, metrics.jsonl, TensorBoard events, curves."""
+"""What a run tells: a bar or lines on stderr, metrics.jsonl, its trace, TensorBoard events."""
 
 import json
 import math
@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from zoo.training.trace import Trace
+
 QUIET = 2.0  # seconds between lines where there is no terminal to draw a bar on
 
 
@@ -32,16 +34,18 @@ class Log:
         last: step at which it ends.
         batch_size: for the rate in examples per second.
         tensorboard: whether event files are written.
+        leaves: names and shapes of the parameter leaves, for the trace.
         quiet: write nothing (processes other than the first).
     """
 
     def __init__(
-        self, folder: Path, first: int, last: int, batch_size: int, tensorboard: bool, quiet: bool
-    ):
+        self, folder: Path, first: int, last: int, batch_size: int, tensorboard: bool,
+        leaves: dict[str, str], quiet: bool,
+    ):  # fmt: skip
         self.console = Console(stderr=True, quiet=quiet)
         self._quiet = quiet
         self._batch_size = batch_size
-        self._pending: tuple[int, Any] | None = None
+        self._pending: tuple[int, Any, Any] | None = None
         self._started, self._first, self._last = time.monotonic(), first, last
         self._said = 0.0
         self._events = None
@@ -57,6 +61,7 @@ class Log:
         self.path = folder / "metrics.jsonl"
         cut_back(self.path, first)
         self._file = open(self.path, "a")  # noqa: SIM115 (closed with the log)
+        self._trace = Trace(folder, first, leaves)
         if tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -71,18 +76,25 @@ class Log:
         """One warning on stderr."""
         self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
-    def train(self, step: int, metrics: Any) -> dict[str, Any] | None:
-        """Notes the metrics (device arrays) after `step` steps; writes those noted before."""
+    def start(self, sums: Any) -> None:
+        """Writes the leaf sums of the state that a run starts from, where its trace is new."""
+        if not self._quiet and self._trace.empty:
+            self._trace.write(self._first, None, sums)
+
+    def train(self, step: int, metrics: Any, sums: Any) -> dict[str, Any] | None:
+        """Notes metrics and leaf sums (device arrays) after `step` steps; writes those before."""
         written = self.flush()
-        self._pending = (step, metrics)
+        self._pending = (step, metrics, sums)
         return written
 
     def flush(self) -> dict[str, Any] | None:
         """Writes the noted metrics and returns them, read from the device."""
         if self._pending is None:
             return None
-        step, metrics = self._pending
+        step, metrics, sums = self._pending
         self._pending = None
+        if not self._quiet:
+            self._trace.write(step, metrics["loss"], sums)
         values = {name: np.asarray(value).item() for name, value in metrics.items()}
         names = ["loss", "learning_rate", "gradient_norm"] + ["skipped"] * (values["skipped"] > 0)
         self._write(step, {name: values[name] for name in names})
@@ -115,6 +127,7 @@ class Log:
         self._progress.stop()
         if not self._quiet:
             self._file.close()
+            self._trace.close()
         if self._events:
             self._events.close()
 

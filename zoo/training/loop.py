@@ -5,6 +5,7 @@ and started again ends with the same bits.
 """
 
 import dataclasses
+import math
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -26,10 +27,11 @@ from zoo.training.evaluator import Evaluator
 from zoo.training.feed import Feed, Rows, microbatches
 from zoo.training.lock import Lock
 from zoo.training.log import Log
-from zoo.training.receipt import append_start, describe_start, write_json
+from zoo.training.receipt import FILE, append_start, describe_start, write_json
 from zoo.training.signals import Signals
-from zoo.training.state import check_names, params_digest
+from zoo.training.state import check_names, leaf_shapes, params_digest
 from zoo.training.step import Step, slow_in_loops, steps_per_dispatch
+from zoo.training.trace import leaf_sums
 
 
 class Stopped(Exception):
@@ -108,13 +110,10 @@ class Training:
         restored = self.checkpoints.restore(like)
         if restored:
             self.state, meta = self.parallel.place_state(restored[0]), restored[1]
-            self.chunk = meta["steps_per_dispatch"]
-            if meta["info"]["fingerprint"] != self.info.fingerprint:
-                raise InputError(
-                    f"the data have changed since {folder} was begun; restore them, or choose "
-                    "another --workdir"
-                )
+            self.chunk, self.receipt = meta["steps_per_dispatch"], meta.get("receipt", {})
+            self._check_data(meta["info"]["fingerprint"])
         else:
+            self.receipt = {}
             state = initialise(self.parallel, init)
             if run.init_from:
                 source = runs.open_run(run.init_from, warn=warnings.append)
@@ -125,10 +124,12 @@ class Training:
             )
         if self.first_process:  # only now: a start that was refused leaves the folder free
             runs.write_config(folder, asked)
-        self.first = int(self.state.step)
+        self.first, self.last = int(self.state.step), run.steps
         self.log = Log(
-            folder, self.first, run.steps, run.batch_size, run.tensorboard, not self.first_process
-        )
+            folder, self.first, run.steps, run.batch_size, run.tensorboard,
+            leaf_shapes(self.shapes.params), not self.first_process,
+        )  # fmt: skip
+        self.sums = self.parallel.whole(leaf_sums)
         for warning in warnings:
             self.log.warn(warning)
         self.evaluator = Evaluator(
@@ -140,8 +141,7 @@ class Training:
         """Trains, evaluates on the test split, writes the result."""
         run, log = self.run, self.log
         if self.first_process:
-            start = describe_start(run, self.info, self.first, self.chunk)
-            append_start(self.folder / "receipt.json", start)
+            self.receipt = append_start(self.folder / FILE, self.describe(), self.receipt)
         counts = "  ".join(f"{name} {count}" for name, count in self.info.counts.items())
         devices = f"{run.devices or jax.device_count()} device(s) by {run.parallel}"
         if run.reproducible:
@@ -162,20 +162,35 @@ class Training:
             log.close()
             self.checkpoints.close()
 
+    def describe(self) -> dict[str, Any]:
+        """This start, for the receipt."""
+        run, info = self.run, self.info
+        data = {
+            "fingerprint": info.fingerprint, "order": self.stream.order_digest(),
+            "examples": info.counts, "skipped": info.skipped,
+        }  # fmt: skip
+        shape = self.parallel.shape
+        return describe_start(
+            config_json.to_json(run), data, self.first, self.chunk, math.prod(shape.values()),
+            shape, [type(run.model), type(run.task), type(run.data), type(self.module)],
+        )  # fmt: skip
+
     def _train(self) -> None:
-        run, step = self.run, self.first
+        """Steps to `last`."""
+        run, step, last = self.run, self.first, self.last
+        self.log.start(self.sums(self.state.params))
         train_step = self.parallel.train(
             self.step.many if self.chunk > 1 else self.step,
             self.shapes,
             (self.chunk > 1) + (run.accumulate > 1),
         )
-        stop = self.first + -(-max(run.steps - self.first, 0) // self.chunk) * self.chunk
+        stop = self.first + -(-max(last - self.first, 0) // self.chunk) * self.chunk
         batches = load(self.stream, self.first, stop, self.chunk, run.loader_threads, 8)
         feed = Feed(self.stream, self.task, self.info, self.parallel, run.accumulate, self.chunk)
         placed = feed.placed(self.first, batches)
-        for start in range(self.first, run.steps, self.chunk):
+        for start in range(self.first, last, self.chunk):
             batch = next(placed)
-            while step < min(start + self.chunk, run.steps):
+            while step < min(start + self.chunk, last):
                 until = min(start + self.chunk, self._next_event(step))
                 if self.chunk > 1:
                     self.state, metrics = train_step(
@@ -184,13 +199,15 @@ class Training:
                 else:
                     self.state, metrics = train_step(self.state, batch)
                 step = until
-                if step % run.log_every == 0 or step == run.steps:
-                    self._check_finite(self.log.train(step, metrics))
-                if self._after(step):
+                written = None
+                if step % run.log_every == 0 or step == last:
+                    written = self.log.train(step, metrics, self.sums(self.state.params))
+                if self._after(step, written):
                     return
 
-    def _after(self, step: int) -> bool:
+    def _after(self, step: int, written: dict[str, Any] | None) -> bool:
         """Evaluates, saves and stops where it is due; true when early stopping ends the run."""
+        self._check_finite(written)
         run, score, improved = self.run, None, False
         evaluate = step % run.eval_every == 0 or step == run.steps
         save = step % run.save_every == 0 or step == run.steps
@@ -251,6 +268,7 @@ class Training:
             "config": config_json.to_json(self.run),
             "info": self.info.to_json(),
             "steps_per_dispatch": self.chunk,
+            "receipt": self.receipt,
         }
         self.checkpoints.save(step, self.parallel.saveable(self.state), meta, score)
 
@@ -275,6 +293,13 @@ class Training:
                 )
         return result
 
+    def _check_data(self, fingerprint: str) -> None:
+        if fingerprint != self.info.fingerprint:
+            raise InputError(
+                f"the data have changed since {self.folder} was begun; restore them, or choose "
+                "another --workdir"
+            )
+
     def _check_finite(self, metrics: dict[str, Any] | None) -> None:
         if metrics is None or metrics["failed"] < 0:
             return
@@ -292,7 +317,7 @@ class Training:
         """The next step after which something is logged, evaluated or saved."""
         run = self.run
         every = (run.log_every, run.eval_every, run.save_every)
-        return min(run.steps, *(step - step % interval + interval for interval in every))
+        return min(self.last, *(step - step % interval + interval for interval in every))
 
     def _size(self) -> str:
         return f"{sum(leaf.size for leaf in jax.tree.leaves(self.shapes.params)):,}"

@@ -2,68 +2,123 @@
 
 import importlib.metadata
 import json
-import os
 import platform
-import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jax
+from zoo.errors import InputError
+from zoo.training import machine
+from zoo.training.source import describe_source
 
+FILE = "receipt.json"
 PACKAGES = (
-    "zoo-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
-    "scikit-learn",
+    "zoo-jax", "jax", "jaxlib", "libtpu", "flax", "optax", "orbax-checkpoint", "tensorstore",
+    "grain", "numpy", "scikit-learn",
 )  # fmt: skip
-FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NPROC")
 
 
-def describe_start(run: Any, info: Any, resumed_at: int, steps_per_dispatch: int) -> dict[str, Any]:
-    """What this start of a run is made of: versions, devices, flags, source, data."""
-    devices = jax.devices()
+def describe_start(
+    config: dict[str, Any],
+    data: dict[str, Any],
+    resumed_at: int,
+    steps_per_dispatch: int,
+    used: int,
+    mesh: dict[str, int],
+    own: Iterable[type],
+) -> dict[str, Any]:
+    """What this start of a run is made of: versions, devices, flags, source, data.
+
+    Args:
+        config: the resolved config.
+        data: fingerprint of the examples and of the order they are read in, and their counts.
+        resumed_at: step it starts from.
+        steps_per_dispatch: as it was chosen.
+        used: devices of the run.
+        mesh: how they are laid out.
+        own: classes of the model, task and data.
+    """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "resumed_at": resumed_at,
         "argv": sys.argv,
-        "seed": run.seed,
-        "parallel": run.parallel,
+        "seed": config["seed"],
+        "parallel": config["parallel"],
         "steps_per_dispatch": steps_per_dispatch,
         "versions": {"python": platform.python_version()} | _versions(),
-        "devices": {
-            "kind": devices[0].device_kind,
-            "count": len(devices),
-            "used": run.devices or len(devices),
-            "processes": jax.process_count(),
-        },
-        "host": {
-            "machine": platform.machine(),
-            "system": platform.system(),
-            "cores": os.cpu_count(),
-        },
-        "flags": {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name in FLAGS or name.startswith("JAX_")
-        },
-        "source": _source_revision(),
-        "data": {
-            "fingerprint": info.fingerprint,
-            "examples": info.counts,
-            "skipped": info.skipped,
-        },
+        "devices": machine.describe_devices(used, mesh),
+        "host": machine.describe_host(),
+        "flags": machine.describe_flags(),
+        "settings": machine.describe_settings(),
+        "source": describe_source(own),
+        "data": data,
+        "config": config,
     }
 
 
-def append_start(path: Path, start: dict[str, Any]) -> None:
-    """Adds one start to `receipt.json`, which is replaced whole."""
-    starts = []
+def add_start(receipt: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
+    """The receipt with one start more. The files of one and the same source are listed once."""
+    source = dict(start["source"])
+    files = {source["sha256"]: source.pop("files")}
+    return {
+        "sources": {**receipt.get("sources", {}), **files},
+        "starts": [*receipt.get("starts", []), {**start, "source": source}],
+    }
+
+
+def append_start(path: Path, start: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+    """Adds one start to `receipt.json`, which is replaced whole.
+
+    Args:
+        path: the file.
+        start: as `describe_start` gives it.
+        saved: the receipt in the checkpoint that the run resumes from, used where the file is
+            missing or damaged.
+
+    Returns:
+        The new receipt.
+    """
+    receipt = saved
     if path.is_file():
         try:
-            starts = json.loads(path.read_text())["starts"]
-        except (ValueError, KeyError, TypeError):
+            receipt = read_receipt(path.parent)
+        except InputError:
             path.replace(path.with_suffix(".damaged.json"))
-    write_json(path, {"starts": [*starts, start]})
+    receipt = add_start(receipt, start)
+    write_json(path, receipt)
+    return receipt
+
+
+def read_receipt(folder: Path) -> dict[str, Any]:
+    """`receipt.json` of a run folder.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise InputError(f"{folder} has no {FILE}; it tells what a run was made of")
+    try:
+        receipt = json.loads(path.read_text())
+        for start in receipt["starts"]:
+            if type(start["resumed_at"]) is not int or start["resumed_at"] < 0:
+                raise ValueError("resumed_at is no step")
+        if not receipt["starts"]:
+            raise ValueError("it tells of no start")
+        if not all(isinstance(files, dict) for files in receipt.get("sources", {}).values()):
+            raise ValueError("sources are no lists of files")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {str(error)[:100]}") from None
+    return receipt
+
+
+def start_of(receipt: dict[str, Any], step: int) -> dict[str, Any]:
+    """The start that computed a step: the last one that resumed before it."""
+    starts = receipt["starts"]
+    before = [start for start in starts if start["resumed_at"] < max(step, 1)]
+    return (before or starts[:1])[-1]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -81,19 +136,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _source_revision() -> dict[str, Any]:
-    """Revision of the repository that holds this package, when it is run from one."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        return {"revision": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {}

@@ -95,6 +95,14 @@ def check_names(tree: Any) -> None:
                 )
 
 
+def leaf_shapes(tree: Any) -> dict[str, str]:
+    """The dtypes and shapes of the leaves, such as `float32[3,4]`, by path."""
+    return {
+        path: f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        for path, leaf in leaf_paths(tree).items()
+    }
+
+
 def host_array(leaf: Any) -> np.ndarray:
     """A leaf's whole value on the host; every process must ask for it, where there are several."""
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
