@@ -100,7 +100,7 @@ def test_a_users_own_class_needs_its_file():
 
 
 def test_a_config_written_before_a_field_was_there_has_its_default():
-    written = config_json.to_json(config.load(config.find_config("digits_mlp"))[1])
+    written = config_json.to_json(configs.load(configs.find_config("digits_mlp"))[1])
     older = {name: value for name, value in written.items() if name != "reproducible"}
     assert not config_json.differences(older, written)
     assert config_json.differences(older, written | {"reproducible": 4}) == ["reproducible: 0 -> 4"]
