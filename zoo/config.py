@@ -86,6 +86,8 @@ class Run:
     """Steps between lines of metrics.jsonl; 0 makes a hundred of the run."""
     save_every: int = 0
     """Steps between checkpoints; 0 saves at every evaluation."""
+    on_save_error: Literal["stop", "warn"] = "stop"
+    """When a checkpoint cannot be written: stop the run, or warn and go on without it."""
     keep: int = 2
     """Newest checkpoints kept, beside the best one."""
     eval_batch_size: int = 0
@@ -102,7 +104,8 @@ class Run:
 
 EXECUTION = {
     "workdir", "parallel", "mesh", "devices", "stop_after", "log_every", "save_every", "keep",
-    "eval_batch_size", "tensorboard", "compile_cache", "allocator", "loader_threads",
+    "on_save_error", "eval_batch_size", "tensorboard", "compile_cache", "allocator",
+    "loader_threads",
 }  # fmt: skip
 """Fields of `Run` that are free to change at any resume; all others are the experiment."""
 

@@ -18,7 +18,8 @@ from zoo.parallel.compile import Jit
 from zoo.parallel.mesh import MeshShape
 from zoo.training import loop
 from zoo.training.receipt import read_receipt
-from zoo.training.trace import leaf_sums, read_trace
+from zoo.training.sums import leaf_sums
+from zoo.training.trace import read_trace
 
 LEAVES = ["dense1/bias", "dense1/kernel", "head/bias", "head/kernel"]
 

@@ -10,7 +10,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from zoo.errors import InputError
-from zoo.training.trace import Line, Recorded, Trace, leaf_sums, read_trace
+from zoo.training.sums import leaf_sums
+from zoo.training.trace import Line, Recorded, Trace, read_trace
 
 LEAVES = {"a": "float32[3]", "b": "float32[]"}
 

@@ -15,7 +15,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from zoo.errors import RunError
 from zoo.parallel.processes import largest, wait_for_all
-from zoo.training.state import State, leaf_digests, leaf_shapes
+from zoo.training.state import State, differing_leaf, leaf_digests, leaf_paths, leaf_shapes
 
 
 class Checkpoints:
@@ -23,13 +23,15 @@ class Checkpoints:
 
     A step is an Orbax composite of `state` (a `State`) and `meta` (JSON: the digests of the
     state's leaves and what the caller adds), committed together by one atomic rename. Saving is
-    asynchronous; an error surfaces before the next save and on close.
+    asynchronous; an error surfaces before the next save and on close, and what a failed save left
+    behind is removed.
 
     Args:
         directory: the folder `checkpoints` of a run.
         keep_last: newest steps kept.
         warn: called with one sentence when something is wrong and can be recovered from.
         read_only: nothing is created, moved or deleted.
+        on_error: `stop` raises what went wrong with a save, `warn` tells it and goes on.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class Checkpoints:
         keep_last: int = 2,
         warn: Callable[[str], None] = print,
         read_only: bool = False,
+        on_error: str = "stop",
     ):
         self.directory = directory.absolute()
         self.warn = warn
         self.read_only = read_only
+        self.on_error = on_error
         if not read_only:
             self.directory.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
@@ -72,7 +76,8 @@ class Checkpoints:
         """Starts saving; returns once the state is copied and may be consumed.
 
         Raises:
-            RunError: this save, or the one before, failed (disk full, no permission).
+            RunError: this save, or the one before, failed (disk full, no permission), and errors
+                are to stop the run.
         """
         self.finish()
         meta = {**meta, "step": step, "score": score, "shapes": leaf_shapes(state)}
@@ -88,19 +93,19 @@ class Checkpoints:
                 force=True,
             )
         except Exception as error:
-            raise self._failure(error) from error
+            self._failed(error)
 
     def finish(self) -> None:
         """Waits for the save under way.
 
         Raises:
-            RunError: it failed.
+            RunError: it failed, and errors are to stop the run.
         """
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
         except Exception as error:
-            raise self._failure(error) from error
+            self._failed(error)
 
     def restore(self, like: State, step: int | None = None) -> tuple[State, dict[str, Any]] | None:
         """The newest step that verifies (or the given one), placed like the abstract `like`.
@@ -163,9 +168,10 @@ class Checkpoints:
             restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), leaves)
         )
         state = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-        digests = leaf_digests(state)
-        if differing := sorted(set(digests.items()) ^ set(meta["digests"].items())):
-            raise ValueError(f"{differing[0][0]} differs from its SHA-256")
+        if differing := sorted(set(leaf_paths(state)) ^ set(meta["digests"])):
+            raise ValueError(f"{differing[0]} is missing, or one too many")
+        if path := differing_leaf(state, meta["digests"]):
+            raise ValueError(f"{path} differs from its digest")
         return state, meta
 
     def close(self) -> None:
@@ -185,9 +191,8 @@ class Checkpoints:
             item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like)
         )
         state = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-        for path, digest in leaf_digests(state).items():
-            if digest != meta["digests"][path]:
-                raise ValueError(f"{path} differs from its SHA-256")
+        if path := differing_leaf(state, meta["digests"]):
+            raise ValueError(f"{path} differs from its digest")
         return state, meta
 
     def _best_of(self, steps: list[int]) -> int | None:
@@ -198,6 +203,15 @@ class Checkpoints:
                 self._scores[step] = None
         scored = [(self._scores[step], -step) for step in steps if self._scores[step] is not None]
         return -max(scored)[1] if scored else None
+
+    def _failed(self, error: Exception) -> None:
+        if jax.process_index() == 0 and not self.read_only:  # it may be what fills the disk
+            for partial in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(partial, ignore_errors=True)
+        failure = self._failure(error)
+        if self.on_error == "stop":
+            raise failure from error
+        self.warn(str(failure))
 
     def _failure(self, error: Exception) -> RunError:
         first = (str(error).strip() or repr(error)).splitlines()[0][:300]

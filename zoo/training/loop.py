@@ -31,7 +31,7 @@ from zoo.training.receipt import FILE, append_start, describe_start, write_json
 from zoo.training.signals import Signals
 from zoo.training.state import check_names, leaf_shapes, params_digest
 from zoo.training.step import Step, slow_in_loops, steps_per_dispatch
-from zoo.training.trace import leaf_sums
+from zoo.training.sums import leaf_sums
 
 
 class Stopped(Exception):
@@ -105,7 +105,9 @@ class Training:
             self.step = dataclasses.replace(self.step, unroll=True)
 
         warnings: list[str] = []
-        self.checkpoints = Checkpoints(folder / "checkpoints", run.keep, warnings.append)
+        self.checkpoints = Checkpoints(
+            folder / "checkpoints", run.keep, warnings.append, on_error=run.on_save_error
+        )
         like = abstract_state(self.shapes, self.parallel.shardings(self.shapes))
         restored = self.checkpoints.restore(like)
         if restored:
@@ -132,6 +134,7 @@ class Training:
         self.sums = self.parallel.whole(leaf_sums)
         for warning in warnings:
             self.log.warn(warning)
+        self.checkpoints.warn = self.log.warn
         self.evaluator = Evaluator(
             self.module, self.task, self.parallel,
             *assemble.text_generator(self.module, self.task, run.data, self.info),

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from flax import struct
 from jax.experimental import multihost_utils
 
 from zoo.errors import InputError
+from zoo.training.sums import long_sums
 
 
 @struct.dataclass
@@ -120,14 +122,41 @@ def _update(digest: Any, name: str, array: np.ndarray) -> None:
     digest.update(np.ascontiguousarray(array).tobytes())
 
 
-def leaf_digests(tree: Any) -> dict[str, str]:
-    """SHA-256 of every leaf (path, dtype, shape, little-endian C-order bytes), by path."""
-    digests = {}
-    for path, leaf in leaf_paths(tree).items():
-        digest = hashlib.sha256()
-        _update(digest, path, host_array(leaf))
-        digests[path] = digest.hexdigest()
+def leaf_digests(tree: Any, summed: Collection[str] | None = None) -> dict[str, str]:
+    """A digest of every leaf, by path.
+
+    SHA-256 (of path, dtype, shape, little-endian C-order bytes) where a process holds the leaf
+    whole. A leaf in shards of several processes is not gathered: its digest is `sums:` and two
+    position-weighted sums modulo 2**32 (`zoo.training.sums`), which do not depend on the shards.
+
+    Args:
+        tree: all processes must ask, where there are several.
+        summed: paths of the leaves that get sums; None decides by where the leaves lie.
+    """
+    leaves = leaf_paths(tree)
+    if summed is None:
+        summed = [path for path, leaf in leaves.items() if _in_shards(leaf)]
+    chosen = [path for path in leaves if path in set(summed)]
+    sums = np.asarray(long_sums([leaves[path] for path in chosen])) if chosen else []
+    digests = {path: f"sums:{a:08x}{b:08x}" for path, (a, b) in zip(chosen, sums, strict=True)}
+    for path, leaf in leaves.items():
+        if path not in digests:
+            digest = hashlib.sha256()
+            _update(digest, path, host_array(leaf))
+            digests[path] = digest.hexdigest()
     return digests
+
+
+def differing_leaf(tree: Any, digests: dict[str, str]) -> str | None:
+    """The first leaf whose digest is another than the given one; None if there is none."""
+    summed = [path for path, digest in digests.items() if digest.startswith("sums:")]
+    found = leaf_digests(tree, summed)
+    return next((path for path in found if found[path] != digests.get(path)), None)
+
+
+def _in_shards(leaf: Any) -> bool:
+    held = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+    return not held and not leaf.is_fully_replicated
 
 
 def params_digest(params: Any) -> str:

@@ -12,47 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from zoo.errors import InputError
 
 FILE = "trace.jsonl"
 DIGITS = 8  # hex digits of a uint32
-MULTIPLIER = 0x9E3779B1  # 2**32 over the golden ratio, made odd: neighbours get unlike weights
-
-
-def leaf_sums(params: Any) -> jax.Array:
-    """One uint32 for each leaf `[L]`: its bits times odd weights by position, modulo 2**32.
-
-    An odd weight makes every changed value change the sum, and unlike weights tell exchanged values
-    apart. Sums of whole numbers do not depend on their order, so neither does the result on how
-    the leaves are cut up or on the number of devices.
-    """
-    return jnp.asarray([_leaf_sum(leaf) for leaf in jax.tree.leaves(params)], jnp.uint32)
-
-
-def _leaf_sum(leaf: jax.Array) -> jax.Array:
-    bits = _bits(leaf)
-    position, stride = jnp.zeros(bits.shape, jnp.uint32), 1
-    for axis in reversed(range(bits.ndim)):  # no reshape, which would gather a leaf in shards
-        along = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
-        position += along * jnp.uint32(stride % 2**32)
-        stride *= bits.shape[axis]
-    mixed = position * jnp.uint32(MULTIPLIER)
-    weights = (mixed ^ (mixed >> 15)) | jnp.uint32(1)
-    values = bits.astype(jnp.uint32)
-    values ^= values >> 16  # else only the sum's highest bit saw signs, and two changes no more
-    return jnp.sum(values * weights, dtype=jnp.uint32)
-
-
-def _bits(leaf: jax.Array) -> jax.Array:
-    if leaf.dtype == jnp.bool_:
-        return leaf.astype(jnp.uint8)
-    if jnp.iscomplexobj(leaf):
-        leaf = jnp.stack([leaf.real, leaf.imag], -1)
-    return jax.lax.bitcast_convert_type(leaf, f"uint{8 * min(leaf.dtype.itemsize, 4)}")
 
 
 @dataclass(frozen=True)
@@ -85,7 +50,7 @@ class Trace:
     Args:
         folder: the run folder.
         first: step that the run starts or resumes from.
-        leaves: names of the parameter leaves, in the order of `leaf_sums`, and their shapes.
+        leaves: names of the parameter leaves, in the order of `sums.leaf_sums`, and their shapes.
     """
 
     def __init__(self, folder: Path, first: int, leaves: dict[str, str]):
