@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from golden_runs import check_golden
 from test_resume import StopAt
 from tiny_runs import CLASSES, again, features_run, images_run, metrics_of
 
@@ -56,12 +57,14 @@ def tokens_run(folder, **changes):
         (images_run, {"average": 0.9, "parallel": "pmap"}),
         (sequences_run, {"accumulate": 2}),
         (tokens_run, {"log_every": 5}),
+        (images_run, {"reproducible": 4, "devices": 2}),
     ],
-    ids=["mlp", "cnn", "rnn", "transformer"],
+    ids=["mlp", "cnn", "rnn", "transformer", "reproducible"],
 )
-def test_a_run_replays_to_the_same_bits(tmp_path, make, changes):
+def test_a_run_replays_to_the_same_bits(tmp_path, make, changes, request):
     run = make(tmp_path, **changes)
-    again(run)
+    result = again(run)
+    check_golden(request.node.callspec.id, run, result)
     recorded = read_trace(Path(run.workdir))
     logged = sorted({*range(0, 13, run.log_every), 12})
     assert list(recorded.lines) == logged
