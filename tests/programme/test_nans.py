@@ -11,31 +11,30 @@ from zoo.errors import InputError
 LEAVES = ("params/dense1/kernel", "params/dense1/bias", "params/head/kernel")
 
 
-def poisoned(state, name, value):
-    """The state with one number of one leaf exchanged."""
+def poisoned(state, name):
+    """The state with one NaN in one leaf."""
 
     def change(path, leaf):
         if jax.tree_util.keystr(path, simple=True, separator="/") != name:
             return leaf
         array = np.array(leaf)
-        array.flat[array.size // 2] = value
+        array.flat[array.size // 2] = np.nan
         return jax.device_put(array, leaf.sharding)
 
     return jax.tree_util.tree_map_with_path(change, state)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("name", LEAVES)
 @pytest.mark.parametrize("devices", [1, 2])
-def test_one_bad_number_in_a_parameter(tmp_path, name, value, devices):
+def test_one_nan_in_a_parameter(tmp_path, name, devices):
     built = bench(features_run(tmp_path, devices=devices, average=0.9))
     assert name in arrays_of(built.fresh())
     state, found = built.steps(built.fresh(), 0, 2)
     assert int(found[-1]["failed"]) < 0
-    state = poisoned(state, name, value)
+    state = poisoned(state, name)
     before = arrays_of(state)
     state, found = built.steps(state, 2, 2)
-    assert [int(metrics["failed"]) for metrics in found] == [3, 3]
+    assert [int(metrics["failed"]) for metrics in found] == [2, 2], "of both steps the first that failed"
     after = arrays_of(state)
     for path in before:
         if path.startswith(("params/", "average/", "opt_state/")):

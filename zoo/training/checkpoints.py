@@ -77,6 +77,9 @@ class Checkpoints:
         meta = {**meta, "step": step, "score": score, "shapes": _shapes(state)}
         meta["digests"] = leaf_digests(state)
         meta["sha256"] = _sum(meta)
+        # Read now what scores are on disk: Orbax asks while it saves, when reading would wait for the
+        # save, take its error and lose it, and the older steps would be deleted all the same.
+        self._best_of(list(self._manager.all_steps()))
         self._scores[step] = score
         try:
             self._manager.save(
