@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,7 +51,8 @@ def run_part(part: Part, arguments: argparse.Namespace) -> dict[str, Any]:
     count = arguments.count.get(part.id, part.long if arguments.long else part.count)
     row = {"count": count, "seed": arguments.seed, "figures": {}, "seconds": 0.0}
     nodes = [node for node in part.nodes if (ROOT / node.partition("::")[0]).exists()]
-    absent = sorted({n.partition("::")[0] for n in part.nodes} - {n.partition("::")[0] for n in nodes})
+    files = {node.partition("::")[0] for node in part.nodes}
+    absent = sorted(file for file in files if not (ROOT / file).exists())
     if arguments.beside_suite:
         nodes = [node for node in nodes if node.startswith(OUTSIDE_SUITE)]
     if absent:
@@ -68,12 +70,13 @@ def run_part(part: Part, arguments: argparse.Namespace) -> dict[str, Any]:
         command = [
             sys.executable, "-m", "pytest", "-n", "0", "-q", "-m", "not full", "--no-header",
             "--durations=0", "--durations-min=60", f"--timeout={minutes * 60:.0f}",
+            "-o", "junit_family=xunit1",  # the one that holds figures
             f"--junitxml={report}", *nodes,
         ]  # fmt: skip
         variables = {"ZOO_SEED": str(arguments.seed)}
         if part.variable:
             variables[part.variable] = str(count)
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # a session of its own: a limit ends what tests have started
             command, cwd=ROOT, env=os.environ | variables, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True, text=True, errors="replace",
         )  # fmt: skip
@@ -88,7 +91,7 @@ def run_part(part: Part, arguments: argparse.Namespace) -> dict[str, Any]:
     if skipped:  # a machine that cannot run a test has not passed it; the long form insists
         row["told"] = f"skipped: {'; '.join(skipped)}"
     passed = process.returncode == 0 and not (arguments.long and (skipped or absent))
-    if process.returncode:
+    if not passed:
         row["output"] = output[-6000:]
     return row | {"outcome": "passed" if passed else "failed"}
 
@@ -116,7 +119,9 @@ def show(part: Part, row: dict[str, Any]) -> str:
     figures = ", ".join(f"{name} {value}" for name, value in row["figures"].items())
     told = f"{figures}{'; ' if figures and row.get('told') else ''}{row.get('told', '')}"
     count = row["count"] or "-"
-    return f"{part.id:3} {count:>6} {row['seconds']:8.1f} s  {row['outcome']:12} {part.what}: {told}"
+    return (
+        f"{part.id:3} {count:>6} {row['seconds']:8.1f} s  {row['outcome']:12} {part.what}: {told}"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     done: dict[str, Any] = {}
     if arguments.state and arguments.state.exists() and not arguments.anew:
         done = json.loads(arguments.state.read_text())
-    began = time.monotonic()
+    began, writing = time.monotonic(), threading.Lock()
 
     def run(part: Part) -> tuple[Part, dict[str, Any]]:
         wanted = arguments.count.get(part.id, part.long if arguments.long else part.count)
@@ -134,14 +139,16 @@ def main(argv: list[str] | None = None) -> int:
         if row and row["outcome"] == "passed" and asked.items() <= row.items():
             return part, row
         row = run_part(part, arguments) | asked
-        print(show(part, row), flush=True)
-        if row.get("output"):
-            print(row["output"], flush=True)
-        done[part.id] = row
+        print(
+            show(part, row), row.get("output", ""), sep="\n" if "output" in row else "", flush=True
+        )
+        with writing:
+            done[part.id] = row
         if arguments.state:
-            fresh = arguments.state.with_suffix(".new")
-            fresh.write_text(json.dumps(dict(done), indent=1))
-            fresh.replace(arguments.state)
+            with writing:
+                fresh = arguments.state.with_suffix(".new")
+                fresh.write_text(json.dumps(done, indent=1))
+                fresh.replace(arguments.state)
         return part, row
 
     parts = [part for part in PARTS if part.id in arguments.only]

@@ -34,7 +34,9 @@ def test_one_nan_in_a_parameter(tmp_path, name, devices):
     state = poisoned(state, name)
     before = arrays_of(state)
     state, found = built.steps(state, 2, 2)
-    assert [int(metrics["failed"]) for metrics in found] == [2, 2], "of both steps the first that failed"
+    assert [int(metrics["failed"]) for metrics in found] == [2, 2], (
+        "of both steps the first that failed"
+    )
     after = arrays_of(state)
     for path in before:
         if path.startswith(("params/", "average/", "opt_state/")):

@@ -84,7 +84,9 @@ def damaged(content: bytes, rng: random.Random, other: bytes = b"") -> bytes:
         elif kind == 5:
             data[at:at] = data[at : at + length] * rng.choice((1, 2, 50))
         elif kind == 6:
-            data[at:at] = rng.choice((b"\0", b"\n", b'"', b"\xff\xfe", b"\xed\xa0\x80", b"{[", b","))
+            data[at:at] = rng.choice(
+                (b"\0", b"\n", b'"', b"\xff\xfe", b"\xed\xa0\x80", b"{[", b",")
+            )
         elif kind == 7 and other:
             data[at : at + length] = other[at : at + rng.choice((4, 64, 4096))]
         elif kind == 8 and size > 8:  # a number of a header

@@ -36,7 +36,9 @@ def test_a_killed_peer_ends_the_other_and_a_restart_goes_on(tmp_path, record_pro
         moment = ("step", "save", "restore")[number % 3]
         if moment == "restore":  # the lock is the first thing that two connected processes take
             lock = workdir / ".lock"
-            assert wait(job[0], lambda lock=lock, pid=str(job[0].pid): pid in lock.read_text()), told(workdir)
+            assert wait(job[0], lambda lock=lock, pid=str(job[0].pid): pid in lock.read_text()), (
+                told(workdir)
+            )
             time.sleep(rng.uniform(0, 1))
         elif wait(job[0], begun):
             time.sleep(rng.uniform(0, 1))

@@ -77,8 +77,8 @@ class Checkpoints:
         meta = {**meta, "step": step, "score": score, "shapes": _shapes(state)}
         meta["digests"] = leaf_digests(state)
         meta["sha256"] = _sum(meta)
-        # Read now what scores are on disk: Orbax asks while it saves, when reading would wait for the
-        # save, take its error and lose it, and the older steps would be deleted all the same.
+        # Read now what scores are on disk: Orbax asks while it saves, when reading would wait for
+        # the save and lose its error, and older steps would be deleted all the same.
         self._best_of(list(self._manager.all_steps()))
         self._scores[step] = score
         try:
@@ -150,9 +150,16 @@ class Checkpoints:
         return meta
 
     def close(self) -> None:
-        """Waits for the save under way and lets go of the folder."""
+        """Waits for the save under way and lets go of the folder.
+
+        Raises:
+            RunError: that save failed.
+        """
         self.finish()
-        self._manager.close()
+        try:
+            self._manager.close()
+        except Exception as error:  # a save that failed twice: when it began, and while it wrote
+            raise self._failure(error) from error
 
     def _restore(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
         meta = self.meta(step)
