@@ -18,6 +18,15 @@ from tests.programme.table import OUTSIDE_SUITE, PARTS, Part
 
 ROOT = Path(__file__).parents[2]
 FAILED = ("failed", "missing")
+running: set[int] = set()
+"""Sessions of tests under way, which end with this command."""
+
+
+def end(number: int, _: Any) -> None:
+    """Ends the tests with this command, which bear no signal of its terminal."""
+    for group in list(running):
+        os.killpg(group, signal.SIGKILL)
+    os._exit(128 + number)
 
 
 def read_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -80,12 +89,14 @@ def run_part(part: Part, arguments: argparse.Namespace) -> dict[str, Any]:
             command, cwd=ROOT, env=os.environ | variables, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True, text=True, errors="replace",
         )  # fmt: skip
+        running.add(process.pid)
         try:
             output, _ = process.communicate(timeout=minutes * 60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
             row["told"] = f"stopped at its limit of {minutes:.0f} minutes"
+        running.discard(process.pid)
         row["figures"], skipped = read_report(report) if report.exists() else ({}, [])
     row["seconds"] = round(time.monotonic() - began, 1)
     if skipped:  # a machine that cannot run a test has not passed it; the long form insists
@@ -127,6 +138,8 @@ def show(part: Part, row: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Runs the parts asked for; 1 when one failed."""
     arguments = read_arguments(argv)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     done: dict[str, Any] = {}
     if arguments.state and arguments.state.exists() and not arguments.anew:
         done = json.loads(arguments.state.read_text())
