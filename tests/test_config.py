@@ -15,7 +15,7 @@ from zoo import config_json, data, tasks
 from zoo.config import Augment, MeshShape, Optimizer, Run, Schedule
 from zoo.errors import InputError
 from zoo.models import mlp
-from zoo.runs import read_config
+from zoo.runs import check_config, read_config
 
 NAMES = configs.known_configs()
 PLAIN = Run(model=mlp.Config(), task=tasks.Classification(), data=data.Digits(view="features"))
@@ -334,6 +334,29 @@ def test_parse_refuses_wrong_usage(arguments, capsys):
         configs.parse(arguments)
     assert stopped.value.code == 2
     assert capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["--task.num-classes", "3"], "task.num_classes comes from the data"),
+        (["--workdir", "a\udcff"], "not UTF-8"),
+        (["--tyro-write-completion", "bash", "written"], "is no option of train.py"),
+        (["--tyro_print_completion"], "is no option of train.py"),
+    ],
+)
+def test_parse_refuses_what_no_run_can_have(arguments, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=told):
+        configs.parse(arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_config_json_with_other_types_is_another_experiment(tmp_path):
+    for steps in (None, "x", [1]):
+        (tmp_path / "config.json").write_text(json.dumps(STORED | {"steps": steps}))
+        with pytest.raises(InputError, match="another experiment.*steps"):
+            check_config(tmp_path, dataclasses.replace(PLAIN, mesh=MeshShape(2)))
 
 
 def test_parse_checks_ranges():

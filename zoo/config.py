@@ -122,7 +122,12 @@ def parse(argv: list[str], prog: str = "train.py") -> tuple[Run, ModuleType | No
     """
     import tyro
 
+    for argument in argv:  # bytes that are no UTF-8 arrive as lone surrogates, which nothing prints
+        if any("\ud800" <= char <= "\udfff" for char in argument):
+            raise InputError(f"an argument is not UTF-8: {ascii(argument)[:80]}")
     name, rest = _config_argument(argv)
+    if rest and rest[0].replace("_", "-").startswith("--tyro-"):  # it would write files
+        raise InputError(f"{rest[0][:80]} is no option of {prog}; see --help")
     path = find_config(name)
     module, default = load(path)
     if any(argument in ("-h", "--help") for argument in rest):
@@ -136,10 +141,18 @@ def parse(argv: list[str], prog: str = "train.py") -> tuple[Run, ModuleType | No
         description=inspect.getdoc(module) or "",
         config=(tyro.conf.AvoidSubcommands,),
     )
+    _check_bound(run, default)
     if not run.workdir:
         run = dataclasses.replace(run, workdir=f"runs/{path.stem}")
     check(run)
     return run, module
+
+
+def _check_bound(run: Run, default: Run) -> None:
+    """Refuses options for what a task takes from the data, which tyro makes of every field."""
+    for part in dataclasses.fields(run.task) if type(run.task) is type(default.task) else ():
+        if not part.init and getattr(run.task, part.name) != getattr(default.task, part.name):
+            raise InputError(f"task.{part.name} comes from the data and is no option")
 
 
 def _config_argument(argv: list[str]) -> tuple[str, list[str]]:

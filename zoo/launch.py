@@ -134,12 +134,17 @@ def _train(argv: list[str], prog: str) -> int:
 
     run, _ = config.parse(argv, prog)
     configure(run.devices, run.compile_cache, run.reproducible > 0)
+    from zoo.parallel.processes import lost_process
     from zoo.training.loop import Stopped, train
 
     try:
         result = train(run, signals)
     except Stopped as stopped:
         return stopped.exit_code
+    except (RuntimeError, ValueError) as error:  # what jax raises
+        if isinstance(error, InputError | RunError) or (lost := lost_process(error)) is None:
+            raise
+        raise lost from error
     import jax
 
     if jax.process_index() == 0:

@@ -168,7 +168,9 @@ def check_config(folder: Path, run: configs.Run) -> None:
     if (folder / "config.json").is_file():
         old = read_config(folder)
         found = config_json.differences(old, config_json.to_json(run))
-        if old.get("steps", 0) < run.steps and not run.optimizer.schedule.depends_on_steps():
+        steps = old.get("steps", 0)
+        longer = isinstance(steps, int) and steps < run.steps
+        if longer and not run.optimizer.schedule.depends_on_steps():
             found = [field for field in found if not field.startswith("steps: ")]
         if found:
             raise InputError(

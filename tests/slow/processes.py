@@ -85,7 +85,7 @@ def environment(folder: Path) -> dict[str, str]:
 def run(config: Path, workdir: Path, *options: str, **variables: str) -> dict[str, Any]:
     """Trains to the end; returns result.json."""
     process = start(config, workdir, *options, **variables)
-    process.communicate(timeout=600)
+    process.communicate(timeout=3600)
     assert process.returncode == 0, told(workdir)
     return result_of(workdir)
 

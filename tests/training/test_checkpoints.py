@@ -298,6 +298,21 @@ def test_a_failing_save_is_loud_and_keeps_the_last(folder, monkeypatch):
     assert (int(state.step), warnings) == (3, [])
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_first_save_after_a_restart_fails_loudly_too(saved, tmp_path, monkeypatch, keep):
+    """Orbax asks for the scores of older steps while it saves; reading them then lost the error."""
+    folder = shutil.copytree(saved, tmp_path / "again") / "checkpoints"
+    checkpoints = Checkpoints(folder, keep, pytest.fail)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.rename", fails_to_write)
+        with pytest.raises(RunError, match="no space left"):
+            checkpoints.save(4, state_at(4), {}, None)
+            checkpoints.finish()
+    checkpoints.close()
+    assert {path.name for path in folder.iterdir()} >= {"2", "3"}
+    assert int(restore(folder)[0][0].step) == 3
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of one megabyte."""

@@ -16,7 +16,9 @@ import numpy as np
 from zoo.data.assemble import assemble
 from zoo.data.decode import image_files, read_image
 from zoo.data.info import Batch, Data, Info, normalised
+from zoo.data.readers import read_bytes
 from zoo.data.split import digest
+from zoo.data.text import is_file, is_folder
 from zoo.errors import InputError
 
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
@@ -58,7 +60,7 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
 def _idx_file(folder: Path, part: str, what: str, axes: int) -> Path:
     names = [f"{part}-{what}{dot}idx{axes}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
     for name in names:
-        if (folder / name).is_file():
+        if is_file(str(folder / name)):
             return folder / name
     raise InputError(f"{folder}: no file {names[0]} (or .gz) in this folder")
 
@@ -118,13 +120,13 @@ class Cifar10:
             InputError: a file is missing, truncated or has a label above 9.
         """
         folder = Path(self.path)
-        files = sorted(folder.glob("data_batch_*.bin"))
+        files = sorted(folder.glob("data_batch_*.bin")) if is_folder(self.path) else []
         test = folder / "test_batch.bin"
         if not files or not test.is_file():
             raise InputError(f"{folder}: data_batch_*.bin and test_batch.bin must lie here")
         parts, names, given = [], [], []
         for file in [*files, test]:
-            content = file.read_bytes()
+            content = read_bytes(str(file))
             if not content or len(content) % CIFAR_RECORD:
                 raise InputError(
                     f"{file}: truncated or damaged: {len(content)} bytes are not a multiple of "

@@ -12,8 +12,9 @@ import numpy as np
 
 from zoo.data.decode import hidden
 from zoo.data.info import Batch, Data, Info
+from zoo.data.readers import read_bytes
 from zoo.data.split import split_name
-from zoo.data.text import decode_bytes
+from zoo.data.text import decode_bytes, is_file, is_folder
 from zoo.data.windows import encode_windows, open_corpus
 from zoo.errors import InputError
 
@@ -44,15 +45,15 @@ class TextFiles:
             InputError: no such file, no text, an empty split.
         """
         root = Path(self.path)
-        if root.is_dir():
+        if is_folder(self.path):
             paths = sorted(p for p in root.rglob("*") if p.is_file() and not hidden(p, root))
-        elif root.is_file():
+        elif is_file(self.path):
             paths = [root]
         else:
             paths = sorted(
                 p for p in map(Path, glob.glob(self.path, recursive=True)) if p.is_file()
             )
-        files = [(str(path), path.read_bytes()) for path in paths]
+        files = [(str(path), read_bytes(str(path))) for path in paths]
         files = [(name, content) for name, content in files if content]
         if not files:
             raise InputError(f"{self.path}: no such file, or no text in it")

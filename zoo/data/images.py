@@ -13,6 +13,7 @@ from zoo.data.assemble import malformed
 from zoo.data.decode import decode, hidden, image_files, read_image
 from zoo.data.info import IN_MEMORY, SPLITS, Batch, Data, Info, normalised
 from zoo.data.split import digest, divide, fingerprint, split_name
+from zoo.data.text import is_folder
 from zoo.errors import InputError
 
 
@@ -139,7 +140,7 @@ class ImageFolder:
         root = Path(self.path)
         if self.image_size < 1:
             raise InputError(f"image_size must be at least 1, not {self.image_size}")
-        if not root.is_dir():
+        if not is_folder(self.path):
             raise InputError(f"{root}: no such folder")
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not hidden(p, root))
         stated = [split_name(folder.name) for folder in folders]

@@ -75,6 +75,14 @@ def is_file(text: str) -> bool:
         return False
 
 
+def is_folder(text: str) -> bool:
+    """Whether a path names a folder; not when it can be no path at all."""
+    try:
+        return Path(text).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def decode_bytes(ids: Sequence[int] | np.ndarray) -> str:
     """Text of byte ids; padding, separators and ignored positions left out."""
     kept = bytes(int(i) for i in ids if 0 < int(i) < VOCABULARY)

@@ -83,6 +83,9 @@ class Checkpoints:
         meta = {**meta, "step": step, "score": score, "shapes": leaf_shapes(state)}
         meta["digests"] = leaf_digests(state)
         meta["sha256"] = _sum(meta)
+        # Read now what scores are on disk: Orbax asks while it saves, when reading would wait for
+        # the save and lose its error, and older steps would be deleted all the same.
+        self._best_of(list(self._manager.all_steps()))
         self._scores[step] = score
         try:
             self._manager.save(
@@ -175,9 +178,16 @@ class Checkpoints:
         return state, meta
 
     def close(self) -> None:
-        """Waits for the save under way and lets go of the folder."""
+        """Waits for the save under way and lets go of the folder.
+
+        Raises:
+            RunError: that save failed.
+        """
         self.finish()
-        self._manager.close()
+        try:
+            self._manager.close()
+        except Exception as error:  # a save that failed twice: when it began, and while it wrote
+            raise self._failure(error) from error
 
     def _restore(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
         meta = self.meta(step)
