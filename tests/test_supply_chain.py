@@ -19,7 +19,7 @@ from zoo.errors import InputError
 FORBIDDEN = ("pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "runpy",
              "zipimport", "pty", "code", "codeop", "yaml", "torch")  # fmt: skip
 ONLY_IN = {
-    "subprocess": "zoo.training.receipt",  # git, to name the revision of the source
+    "subprocess": "zoo.training.source",  # git, to name the revision of the source
     "ctypes": "zoo.launch",  # mallopt
     "importlib.util": EXECUTES_USER_FILES,
 }

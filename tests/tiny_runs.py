@@ -13,7 +13,7 @@ import numpy as np
 from zoo import assemble, tasks
 from zoo.config import Optimizer, Run
 from zoo.data import Npz, Stream
-from zoo.models import cnn, mlp
+from zoo.models import cnn, mlp, rnn, transformer
 from zoo.training.loop import train
 from zoo.training.state import State
 from zoo.training.step import Step
@@ -71,6 +71,27 @@ def images_run(folder: Path, **changes: Any) -> Run:
         "data": Npz(str(path), form="image"),
     }
     return features_run(folder, **(given | changes))
+
+
+def sequences_run(folder: Path, **changes: Any) -> Run:
+    """An LSTM over sequences of three features."""
+    rng = np.random.default_rng(4)
+    np.savez(folder / "series.npz", x=rng.normal(size=(90, 5, 3)), y=np.arange(90) % CLASSES)
+    model = rnn.Config(features=3, hidden=(6,), num_classes=CLASSES, dropout=0.2, length=5)
+    return features_run(folder, model=model, data=Npz(str(folder / "series.npz")), **changes)
+
+
+def tokens_run(folder: Path, **changes: Any) -> Run:
+    """A Transformer over token ids."""
+    ids = np.random.default_rng(5).integers(0, 12, (90, 7))
+    ids[0, 0] = 11
+    np.savez(folder / "ids.npz", x=ids, y=np.arange(90) % CLASSES)
+    model = transformer.Config(
+        vocab_size=12, width=8, depth=1, num_heads=2, hidden=16, max_length=7,
+        num_classes=CLASSES,
+    )  # fmt: skip
+    data = Npz(str(folder / "ids.npz"), form="input_ids")
+    return features_run(folder, model=model, data=data, **changes)
 
 
 def again(run: Run, **changes: Any) -> dict[str, Any]:

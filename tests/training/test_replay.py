@@ -9,12 +9,19 @@ import numpy as np
 import pytest
 from golden_runs import check_golden
 from test_resume import StopAt
-from tiny_runs import CLASSES, again, features_run, images_run, metrics_of
+from tiny_runs import (
+    CLASSES,
+    again,
+    features_run,
+    images_run,
+    metrics_of,
+    sequences_run,
+    tokens_run,
+)
 
 from zoo import replay, runs
 from zoo.compare import compare_runs
-from zoo.data import Npz, Stream
-from zoo.models import rnn, transformer
+from zoo.data import Stream
 from zoo.parallel.compile import Jit
 from zoo.parallel.mesh import MeshShape
 from zoo.training import loop
@@ -27,27 +34,6 @@ LEAVES = ["dense1/bias", "dense1/kernel", "head/bias", "head/kernel"]
 
 def replayed(run, steps="", module=None):
     return replay.replay(replay.plan(Path(run.workdir), steps), module)
-
-
-def sequences_run(folder, **changes):
-    """An LSTM over sequences of three features."""
-    rng = np.random.default_rng(4)
-    np.savez(folder / "series.npz", x=rng.normal(size=(90, 5, 3)), y=np.arange(90) % CLASSES)
-    model = rnn.Config(features=3, hidden=(6,), num_classes=CLASSES, dropout=0.2, length=5)
-    return features_run(folder, model=model, data=Npz(str(folder / "series.npz")), **changes)
-
-
-def tokens_run(folder, **changes):
-    """A Transformer over token ids."""
-    ids = np.random.default_rng(5).integers(0, 12, (90, 7))
-    ids[0, 0] = 11
-    np.savez(folder / "ids.npz", x=ids, y=np.arange(90) % CLASSES)
-    model = transformer.Config(
-        vocab_size=12, width=8, depth=1, num_heads=2, hidden=16, max_length=7,
-        num_classes=CLASSES,
-    )  # fmt: skip
-    data = Npz(str(folder / "ids.npz"), form="input_ids")
-    return features_run(folder, model=model, data=data, **changes)
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,9 @@ class Training:
                 source = runs.open_run(run.init_from, warn=warnings.append)
                 state = runs.warm_start(state, source, warnings.append)
             self.state = self.parallel.place_state(state)
-            self.chunk = run.steps_per_dispatch or (
-                1 if run.reproducible else steps_per_dispatch(self.step, self.shapes, batch)
-            )
+            # Traces the step: what does not fit together is refused before the folder is taken.
+            chosen = steps_per_dispatch(self.step, self.shapes, batch)
+            self.chunk = run.steps_per_dispatch or (1 if run.reproducible else chosen)
         if self.first_process:  # only now: a start that was refused leaves the folder free
             runs.write_config(folder, asked)
         self.first, self.last = int(self.state.step), run.steps
