@@ -51,7 +51,7 @@ PARTS = (
     ),
     Part(
         "K3", "SIGKILL of one of two processes", ("tests/slow/test_peers.py",),
-        "ZOO_PEER_KILLS", 3, 12, 8, 20,
+        "ZOO_PEER_KILLS", 3, 12, 12, 25,
     ),
     Part(
         "C1", "damage to any file of a checkpoint", ("tests/programme/test_damage.py",),
@@ -107,7 +107,7 @@ PARTS = (
             "tests/programme/test_resizes.py",
             f"{REPRODUCIBLE}test_a_run_resized_by_kills_has_the_digest",
             f"{DEVICES}test_a_checkpoint_continues_under_any_mode",
-        ), "ZOO_RESIZES", 4, 16, 8, 15,
+        ), "ZOO_RESIZES", 4, 16, 15, 25,
     ),
     Part(
         "T3", "one step repeated; fresh processes, cold and warm cache, one core and all",
