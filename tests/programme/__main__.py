@@ -166,7 +166,9 @@ def main(argv: list[str] | None = None) -> int:
 
     parts = [part for part in PARTS if part.id in arguments.only]
     with ThreadPoolExecutor(max(1, arguments.jobs)) as pool:
-        rows = list(pool.map(run, parts))
+        longest_first = sorted(parts, key=lambda part: -part.minutes)
+        found = {part.id: row for part, row in pool.map(run, longest_first)}
+    rows = [(part, found[part.id]) for part in parts]
     print("\nid   count  seconds    outcome      what: figures")
     for part, row in rows:
         print(show(part, row))
