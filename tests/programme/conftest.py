@@ -4,6 +4,7 @@ import os
 
 import jax
 import pytest
+from compile_cache import compiled_once  # noqa: F401 (a fixture of every test here)
 
 jax.config.update("jax_num_cpu_devices", 8)
 
@@ -12,13 +13,3 @@ jax.config.update("jax_num_cpu_devices", 8)
 def seed():
     """`ZOO_SEED`, from which every random moment and change of the programme follows."""
     return int(os.environ.get("ZOO_SEED", "0"))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def compiled_once(tmp_path_factory):
-    """A compilation cache of this session's own."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)

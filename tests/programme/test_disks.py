@@ -9,7 +9,6 @@ import gc
 import os
 import random
 import resource
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -89,25 +88,6 @@ def test_byte_budgets(tmp_path, seed, record_property):
     record_property("budgets", COUNT)
     record_property("saves failed", failed)
     assert failed
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Makes file systems of a size; skips where none can be mounted."""
-    places = []
-
-    def mount(size):
-        place = tmp_path / f"disk{len(places)}"
-        place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", place]
-        if subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("no file system can be mounted here")
-        places.append(place)
-        return place
-
-    yield mount
-    for place in places:
-        subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_full_disks(small_disk, seed, record_property):

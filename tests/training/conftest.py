@@ -3,19 +3,9 @@
 import dataclasses
 import shutil
 
-import jax
 import pytest
+from compile_cache import compiled_once  # noqa: F401 (a fixture of every test here)
 from tiny_runs import again, features_run
-
-
-@pytest.fixture(autouse=True, scope="session")
-def compiled_once(tmp_path_factory):
-    """A compilation cache of this session's own."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.fixture(scope="session")

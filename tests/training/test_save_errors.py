@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from tiny_runs import again, features_run
 
 from zoo.errors import RunError
+from zoo.training.checkpoints import Checkpoints
 from zoo.training.state import differing_leaf, leaf_digests
 
 
@@ -42,6 +43,18 @@ def test_a_run_can_go_on_without_a_save(tmp_path, failing, capfd, monkeypatch):
     assert saved == {"8", "12"}
     monkeypatch.undo()
     assert result == again(features_run(tmp_path, workdir=str(tmp_path / "other")))
+
+
+def test_what_fails_at_closing_is_told_as_the_run_asks(tmp_path, monkeypatch):
+    def fails(self):
+        raise ValueError("the save failed again")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "close", fails)
+    with pytest.raises(RunError, match="the save failed again"):
+        Checkpoints(tmp_path / "stop").close()
+    told = []
+    Checkpoints(tmp_path / "warn", warn=told.append, on_error="warn").close()
+    assert len(told) == 1 and "the save failed again" in told[0]
 
 
 def test_sums_see_what_a_digest_sees():

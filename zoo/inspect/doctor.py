@@ -17,10 +17,10 @@ from zoo.inspect import canaries
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.lock import NAME as LOCK
 from zoo.training.lock import holder_of, read_holder
+from zoo.training.receipt import versions
 from zoo.training.state import params_digest
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
-PACKAGES = ("zoo-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 PARTS = ("config.json", "receipt.json", "metrics.jsonl", "checkpoints", "result.json")
 AGAIN = "run the same command again"
 
@@ -59,13 +59,8 @@ def as_json(findings: list[Finding], folder: Path | None) -> dict[str, Any]:
 def installation() -> list[Finding]:
     """Versions, devices and whether the compiler computes right numbers."""
     found = []
-    versions = [f"python {platform.python_version()}"]
-    for package in PACKAGES:
-        try:
-            versions.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            continue
-    found.append(Finding("versions", OK, ", ".join(versions)))
+    installed = {"python": platform.python_version()} | versions()
+    found.append(Finding("versions", OK, ", ".join(map(" ".join, installed.items()))))
     if complaint := known_bad.complaint():
         what, _, advice = complaint.partition("; ")
         found.append(Finding("versions", WRONG, what, advice))
@@ -156,22 +151,22 @@ class _Examination:
         replaced = f"{AGAIN}: a new one is begun, and the damaged one kept beside it"
         try:
             starts = json.loads(path.read_bytes())["starts"]
-            versions = [dict(start.get("versions") or {}) for start in starts]
+            used_by = [dict(start.get("versions") or {}) for start in starts]
         except FileNotFoundError:
             yield Finding("receipt.json", WRONG, "missing", f"{AGAIN}: a new one is begun")
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             yield Finding("receipt.json", WRONG, f"damaged: {error!r}"[:200], replaced)
             return
-        if not versions:
+        if not used_by:
             yield Finding("receipt.json", WRONG, "names no start of the run", replaced)
             return
-        yield Finding("receipt.json", OK, f"{len(versions)} start(s)")
-        last, now = versions[-1].get("jaxlib"), metadata.version("jaxlib")
+        yield Finding("receipt.json", OK, f"{len(used_by)} start(s)")
+        last, now = used_by[-1].get("jaxlib"), metadata.version("jaxlib")
         if last and last != now:
             what = f"the run last used jaxlib {last}; here is {now}"
             yield Finding("receipt.json", NOTE, what, "other versions may give other bits")
-        used = {start.get(package) for start in versions for package in ("jax", "jaxlib")}
+        used = {start.get(package) for start in used_by for package in ("jax", "jaxlib")}
         for version in sorted(set(known_bad.JAX) & used):
             what = f"the run used jax {version}, which {known_bad.JAX[version]}"
             yield Finding("receipt.json", WRONG, what, "train it again with another version")

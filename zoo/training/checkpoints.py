@@ -181,13 +181,13 @@ class Checkpoints:
         """Waits for the save under way and lets go of the folder.
 
         Raises:
-            RunError: that save failed.
+            RunError: that save failed, and errors are to stop the run.
         """
         self.finish()
         try:
             self._manager.close()
         except Exception as error:  # a save that failed twice: when it began, and while it wrote
-            raise self._failure(error) from error
+            self._failed(error)
 
     def _restore(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
         meta = self.meta(step)

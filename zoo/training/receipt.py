@@ -47,7 +47,7 @@ def describe_start(
         "seed": config["seed"],
         "parallel": config["parallel"],
         "steps_per_dispatch": steps_per_dispatch,
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": {"python": platform.python_version()} | versions(),
         "devices": machine.describe_devices(used, mesh),
         "host": machine.describe_host(),
         "flags": machine.describe_flags(),
@@ -128,7 +128,8 @@ def write_json(path: Path, value: Any) -> None:
     partial.replace(path)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The installed versions of `PACKAGES`."""
     found = {}
     for package in PACKAGES:
         try:
