@@ -51,7 +51,7 @@ PARTS = (
     ),
     Part(
         "K3", "SIGKILL of one of two processes", ("tests/slow/test_peers.py",),
-        "ZOO_PEER_KILLS", 3, 12, 12, 25,
+        "ZOO_PEER_KILLS", 3, 12, 12, 35,
     ),
     Part(
         "C1", "damage to any file of a checkpoint", ("tests/programme/test_damage.py",),
@@ -99,7 +99,7 @@ PARTS = (
             f"{DEVICES}test_jit_and_pmap_agree_bit_for_bit",
             f"{DEVICES}test_two_processes",
             f"{DEVICES}test_two_processes_start_from_a_run_and_cut_the_state",
-        ), "ZOO_REPRODUCIBLE_STEPS", 10, 100, 20, 40,
+        ), "ZOO_REPRODUCIBLE_STEPS", 10, 100, 20, 60,
     ),
     Part(
         "T2", "saved on n devices, resumed on m",
@@ -107,7 +107,7 @@ PARTS = (
             "tests/programme/test_resizes.py",
             f"{REPRODUCIBLE}test_a_run_resized_by_kills_has_the_digest",
             f"{DEVICES}test_a_checkpoint_continues_under_any_mode",
-        ), "ZOO_RESIZES", 4, 16, 15, 25,
+        ), "ZOO_RESIZES", 4, 16, 15, 35,
     ),
     Part(
         "T3", "one step repeated; fresh processes, cold and warm cache, one core and all",
