@@ -155,8 +155,10 @@ def causes(a: dict[str, Any], b: dict[str, Any], step: int) -> list[str]:
     """
     x, y = start_of(a, step), start_of(b, step)
     found = _config(x, y) + _data(x, y) + _source(a, b, x, y)
+    found += _values("warm_start", x, y, ("step", "params_digest"))
     for section in ("versions", "settings", "flags"):
         found += _table(section, x, y)
+    found += _values("", x, y, ("installed",))
     found += _values("", x, y, ("parallel",))
     found += _values("devices", x, y, ("platform", "kind", "used", "mesh", "processes"))
     if not any(cause.startswith("steps_per_dispatch") for cause in found):

@@ -191,6 +191,10 @@ class Again(Training):
     def _check_data(self, fingerprint: str) -> None:
         """Changed data are a cause to be found, not a reason to stop."""
 
+    def _foreign(self, meta: dict[str, Any]) -> str:
+        """Nor is a changed config."""
+        return ""
+
 
 def _on(run: configs.Run, part: Part) -> configs.Run:
     mesh = MeshShape() if part.parallel == "pmap" else MeshShape(**part.mesh)

@@ -181,6 +181,18 @@ def check_config(folder: Path, run: configs.Run) -> None:
         raise InputError(f"{folder} holds checkpoints but no config.json; choose another --workdir")
 
 
+def of_another_run(config: dict[str, Any], meta: dict[str, Any]) -> str:
+    """Why a checkpoint is not of the run of this config, by the config inside it; else empty.
+
+    Fields that may change at a resume are left out, and those derived from them.
+    """
+    if "config" not in meta:
+        return ""
+    found = config_json.differences(config, meta["config"])
+    found = [field for field in found if not field.startswith(("steps: ", "eval_every: "))]
+    return f"it is of another run; {found[0]}" if found else ""
+
+
 def write_config(folder: Path, run: configs.Run) -> None:
     """Writes config.json; the folder is known to be this experiment's."""
     write_json(folder / "config.json", config_json.to_json(run))

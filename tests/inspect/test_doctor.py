@@ -12,6 +12,7 @@ import pytest
 from tiny_runs import again, features_run
 
 from zoo import cli, known_bad
+from zoo.data import Npz
 from zoo.errors import InputError
 from zoo.inspect import canaries, doctor
 from zoo.training.lock import Lock
@@ -204,6 +205,21 @@ def test_when_no_checkpoint_is_whole(folder):
         ("checkpoints/8", "wrong"), ("checkpoints/12", "wrong"), ("checkpoints", "wrong"),
         ("result.json", "wrong"),
     }  # fmt: skip
+
+
+def test_a_checkpoint_from_another_run(folder, tmp_path):
+    """Of another seed by its config; of the same config by the chain of saves."""
+    data = Npz(json.loads((folder / "config.json").read_text())["data"]["path"])
+    other = features_run(tmp_path, keep=2, seed=1, data=data, workdir=str(tmp_path / "other"))
+    again(other)
+    shutil.rmtree(folder / "checkpoints/8")
+    shutil.copytree(Path(other.workdir) / "checkpoints/8", folder / "checkpoints/8")
+    assert ("checkpoints/8", "wrong", "it is of another run; seed: 0 -> 1") in unusual(folder)
+    again(other, seed=0, workdir=str(tmp_path / "twin"))
+    shutil.rmtree(folder / "checkpoints/8")
+    shutil.copytree(tmp_path / "twin/checkpoints/8", folder / "checkpoints/8")
+    found = {(part, state): what for part, state, what in unusual(folder)}
+    assert "was not trained on from the checkpoint 8" in found["checkpoints/12", "wrong"]
 
 
 def test_a_run_without_checkpoints(folder):

@@ -186,7 +186,10 @@ PARTS = (
         ), "ZOO_HOSTILE_CONFIGS", 1000, 10000, 5, 20,
     ),
     Part("X1", "known miscompilations", ("tests/inspect/test_canaries.py",)),
-    Part("M1", "replay from the receipt alone", ("tests/training/test_replay.py",)),
+    Part(
+        "M1", "replay from the receipt alone; causes that were planted",
+        ("tests/training/test_replay.py", "tests/slow/test_edited_source.py"),
+    ),
 )  # fmt: skip
 
 OUTSIDE_SUITE = ("tests/slow/", "tests/programme/")

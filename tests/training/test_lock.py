@@ -195,3 +195,14 @@ def test_looking_changes_nothing(tmp_path):
     holder_of(tmp_path)
     after = (tmp_path / ".lock").stat()
     assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+
+
+def test_a_run_whose_lock_was_taken_over_ends_before_it_writes(tmp_path):
+    with Lock(tmp_path) as held:
+        held.check()
+        plant(tmp_path, host="elsewhere", boot="another", pid=7)
+        with pytest.raises(RunError, match=r"taken over the lock .*host elsewhere, process 7"):
+            held.check()
+        (tmp_path / ".lock").write_text("")  # it has ended since
+        with pytest.raises(RunError, match="taken over the lock"):
+            held.check()

@@ -13,6 +13,7 @@ from tiny_runs import again, features_run, images_run, losses_of, metrics_of
 from zoo.config import Optimizer, Schedule
 from zoo.errors import InputError, RunError
 from zoo.training import loop
+from zoo.training.lock import Lock
 from zoo.training.log import cut_back
 from zoo.training.signals import Signals
 
@@ -207,6 +208,36 @@ def test_steps_may_not_be_raised_under_a_schedule_that_ends_with_them(tmp_path):
     again(run)
     with pytest.raises(InputError, match="steps: 12 -> 20"):
         again(run, steps=20)
+
+
+def test_a_checkpoint_of_another_run_is_set_aside(tmp_path, trained, capfd):
+    """Of the same shapes, whole, under its right name: its config tells."""
+    other = dataclasses.replace(trained, seed=1, workdir=str(tmp_path / "other"))
+    loop.train(other)
+    expected = result_of(trained)
+    newest = Path(trained.workdir) / "checkpoints/12"
+    shutil.rmtree(newest)
+    shutil.copytree(Path(other.workdir) / "checkpoints/12", newest)
+    assert again(trained) == expected
+    assert "seed: 0 -> 1" in capfd.readouterr().err
+    assert checkpoints_of(trained)[-1] == 12
+    assert (Path(trained.workdir) / "quarantine/12").is_dir()
+
+
+def test_a_run_that_lost_its_lock_saves_no_more(tmp_path, monkeypatch):
+    run = features_run(tmp_path)
+
+    def lost(lock):
+        (Path(run.workdir) / ".lock").write_text(
+            '{"host": "elsewhere", "pid": 7, "boot": "x", "beat": "2026-01-01T00:00:00+00:00"}'
+        )
+        check(lock)
+
+    check = Lock.check
+    monkeypatch.setattr(Lock, "check", lost)
+    with pytest.raises(RunError, match="host elsewhere, process 7"):
+        loop.train(run)
+    assert checkpoints_of(run) == []
 
 
 def test_changed_data_are_refused(tmp_path):

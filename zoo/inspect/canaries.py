@@ -4,7 +4,8 @@ Each runs compiled, op by op, and in NumPy's float64; all must agree. The sizes 
 2^14, 2^15 and 2^16, where loops are cut into parallel parts and vectors have a rest. So that all is
 done in seconds, each operation meets each power and each side once, and goes op by op at one size
 (that costs a compilation for every op, and NumPy is the judge of both ways). The first canaries are
-miscompilations that were published: JAX issues 39103 and 7229, XLA issue 13054.
+miscompilations that were published: JAX issues 39103, 39352, 23590, 10129 and 7229, XLA issues
+13054 and 5544.
 """
 
 import dataclasses
@@ -73,8 +74,12 @@ def canaries() -> Iterator[Canary]:
     for dtype in (np.float32, np.float64) if exact else (np.float32,):
         for n in (2**14, 2**14 + 1, 2**15, 2**15 + 1):
             yield _squared_rows(n, dtype)
+        yield _differences(2**15 + 1, dtype)
     yield _gradient_of_dots(10**6)
     yield _scalar_added()
+    yield _arctan(200)
+    yield _rolled_in_place(2**14)
+    yield _largest_zero(8193)
     for row, operation in enumerate(OPERATIONS):
         for column, power in enumerate(POWERS):
             canary = operation(2**power + (row + column) % 3 - 1)
@@ -151,6 +156,43 @@ def _scalar_added() -> Canary:
         image,
         op_by_op=True,
     )
+
+
+def _arctan(n: int) -> Canary:
+    """JAX issue 39352: wrong from 50 numbers on, in jax 0.10.2 on CPU."""
+    return Canary(f"arctan {n}", jnp.arctan, np.arctan, 8 * _random(n), op_by_op=True)
+
+
+def _rolled_in_place(n: int) -> Canary:
+    """JAX issue 10129: a row that is written over while it is read."""
+
+    def expected(x: np.ndarray) -> np.ndarray:
+        return np.stack([np.roll(x[0], 5), x[1]])
+
+    return Canary(
+        f"rolled in place {n}", lambda x: x.at[0].set(jnp.roll(x[0], 5)), expected, _random(2, n), 0
+    )
+
+
+def _largest_zero(n: int) -> Canary:
+    """XLA issue 5544: the maximum of negative zeros was minus infinity."""
+    zeros = -np.zeros(n, np.float32)
+    return Canary(f"largest zero {n}", lambda x: 1 + x.max(), lambda x: 1 + x.max(), zeros)
+
+
+def _differences(n: int, dtype: Any) -> Canary:
+    """After JAX issue 23590: differences of neighbours, masked and divided, in one fused loop."""
+
+    def differences(x: Any, numpy: Any) -> Any:
+        step = x[1:] - x[:-1]
+        flux = numpy.where(step[1:] * step[:-1] > 0, step[1:] / (numpy.abs(step[:-1]) + 1), 0)
+        return numpy.pad(flux[1:] - flux[:-1], ((2, 1), (0, 0))) + x
+
+    return Canary(
+        f"differences {np.dtype(dtype).name} {n}", lambda x: differences(x, jnp),
+        lambda x: differences(x, np), _random(n, 3).astype(dtype),
+        tolerance=1e-6 if dtype is np.float32 else 1e-14, precise=dtype is np.float64,
+    )  # fmt: skip
 
 
 def _product(n: int) -> Canary:

@@ -17,7 +17,7 @@ from zoo.inspect import canaries
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.lock import NAME as LOCK
 from zoo.training.lock import holder_of, read_holder
-from zoo.training.receipt import versions
+from zoo.training.receipt import read_receipt, versions
 from zoo.training.state import params_digest
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
@@ -95,6 +95,7 @@ class _Whole:
 
     step: int
     params_digest: str
+    sha256: str
 
 
 class _Examination:
@@ -102,6 +103,7 @@ class _Examination:
         self.folder = folder
         self.holder, self.busy = holder_of(folder)
         self.whole: list[_Whole] = []
+        self.config: dict[str, Any] = {}
         self.largest = 0
 
     def findings(self) -> list[Finding]:
@@ -134,33 +136,30 @@ class _Examination:
             yield Finding("config.json", WRONG, str(error), advice)
             return
         own = _own_classes(values)
-        if own:
-            what = f"uses {', '.join(own)}, which its author's config file defines"
-            yield Finding("config.json", OK, what, "give that file by --config")
-            return
         try:
-            config_json.from_json(values)
+            if not own:
+                config_json.from_json(values)
         except InputError as error:
             advice = "use the version of zoo that wrote it, as receipt.json tells"
             yield Finding("config.json", WRONG, str(error), advice)
-        else:
-            yield Finding("config.json", OK, "readable")
+            return
+        self.config = values
+        what = f"uses {', '.join(own)}, which its author's config file defines"
+        advice = "give that file by --config"
+        yield Finding("config.json", OK, *((what, advice) if own else ("readable",)))
 
     def _receipt(self) -> Iterator[Finding]:
-        path = self.folder / "receipt.json"
-        replaced = f"{AGAIN}: a new one is begun, and the damaged one kept beside it"
-        try:
-            starts = json.loads(path.read_bytes())["starts"]
-            used_by = [dict(start.get("versions") or {}) for start in starts]
-        except FileNotFoundError:
+        if not (self.folder / "receipt.json").is_file():
             yield Finding("receipt.json", WRONG, "missing", f"{AGAIN}: a new one is begun")
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            yield Finding("receipt.json", WRONG, f"damaged: {error!r}"[:200], replaced)
+        try:
+            starts = read_receipt(self.folder)["starts"]
+        except (InputError, OSError) as error:
+            advice = f"{AGAIN}: a new one is begun, and the damaged one kept beside it"
+            yield Finding("receipt.json", WRONG, str(error)[:200], advice)
             return
-        if not used_by:
-            yield Finding("receipt.json", WRONG, "names no start of the run", replaced)
-            return
+        told = [start.get("versions") for start in starts]
+        used_by = [versions if isinstance(versions, dict) else {} for versions in told]
         yield Finding("receipt.json", OK, f"{len(used_by)} start(s)")
         last, now = used_by[-1].get("jaxlib"), metadata.version("jaxlib")
         if last and last != now:
@@ -249,11 +248,20 @@ class _Examination:
         if missing:
             return Finding(part, WRONG, f"partial: no {' and no '.join(missing)}", advice)
         try:
-            state, _ = reader.verified(int(path.name))
+            state, meta = reader.verified(int(path.name))
         except Exception as error:  # Orbax raises a dozen types for a damaged step
             reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
             return Finding(part, WRONG, f"damaged: {reason}", advice)
-        self.whole.append(_Whole(int(path.name), params_digest(state["params"])))
+        if reason := runs.of_another_run(self.config, meta) if self.config else "":
+            return Finding(part, WRONG, reason, advice)
+        parent = meta.get("parent") or {}
+        same = [whole for whole in self.whole if whole.step == parent.get("step")]
+        if same and same[0].sha256 != parent.get("sha256"):
+            what = f"it was not trained on from the checkpoint {parent['step']} that is here"
+            wrong = "one of the two was put here from another run; restore a copy of this one's"
+            return Finding(part, WRONG, what, wrong)
+        whole = _Whole(int(path.name), params_digest(state["params"]), meta["sha256"])
+        self.whole.append(whole)
         return Finding(part, OK, f"whole, all leaves verified ({_size(size)})")
 
     def _quarantine(self) -> Iterator[Finding]:

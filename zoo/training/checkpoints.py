@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ class Checkpoints:
     """The checkpoints of one run folder: the last `keep_last` steps, and the best one.
 
     A step is an Orbax composite of `state` (a `State`) and `meta` (JSON: the digests of the
-    state's leaves and what the caller adds), committed together by one atomic rename. Saving is
-    asynchronous; an error surfaces before the next save and on close, and what a failed save left
-    behind is removed.
+    state's leaves, the step it was trained on from, and what the caller adds), committed together
+    by one atomic rename. Saving is asynchronous; an error surfaces before the next save and on
+    close, and what a failed save left behind is removed.
 
     Args:
         directory: the folder `checkpoints` of a run.
@@ -32,6 +33,7 @@ class Checkpoints:
         warn: called with one sentence when something is wrong and can be recovered from.
         read_only: nothing is created, moved or deleted.
         on_error: `stop` raises what went wrong with a save, `warn` tells it and goes on.
+        foreign: given what a step's meta says, why the step is not of this run; empty if it is.
     """
 
     def __init__(
@@ -41,11 +43,14 @@ class Checkpoints:
         warn: Callable[[str], None] = print,
         read_only: bool = False,
         on_error: str = "stop",
+        foreign: Callable[[dict[str, Any]], str] = lambda _: "",
     ):
         self.directory = directory.absolute()
         self.warn = warn
         self.read_only = read_only
         self.on_error = on_error
+        self.foreign = foreign
+        self._parent: dict[str, Any] | None = None
         if not read_only:
             self.directory.mkdir(parents=True, exist_ok=True)
             if jax.process_index() == 0:
@@ -82,7 +87,10 @@ class Checkpoints:
         self.finish()
         meta = {**meta, "step": step, "score": score, "shapes": leaf_shapes(state)}
         meta["digests"] = leaf_digests(state)
+        meta["parent"] = self._parent
+        meta["saved"] = datetime.now(UTC).isoformat(timespec="seconds")
         meta["sha256"] = _sum(meta)
+        self._parent = {"step": step, "sha256": meta["sha256"]}
         # Read now what scores are on disk: Orbax asks while it saves, when reading would wait for
         # the save and lose its error, and older steps would be deleted all the same.
         self._best_of(list(self._manager.all_steps()))
@@ -113,8 +121,8 @@ class Checkpoints:
     def restore(self, like: State, step: int | None = None) -> tuple[State, dict[str, Any]] | None:
         """The newest step that verifies (or the given one), placed like the abstract `like`.
 
-        A step that does not read back, or whose leaves differ from their digests, is named and
-        moved to `quarantine/`, and the one before is tried.
+        A step that does not read back, whose leaves differ from their digests, or that is of
+        another run, is named and moved to `quarantine/`, and the one before is tried.
 
         Returns:
             The state and its meta; None when there is no checkpoint at all.
@@ -191,6 +199,8 @@ class Checkpoints:
 
     def _restore(self, step: int, like: State) -> tuple[State, dict[str, Any]]:
         meta = self.meta(step)
+        if reason := self.foreign(meta):
+            raise ValueError(reason)
         ours, theirs = set(leaf_shapes(like).items()), set(meta["shapes"].items())
         if differing := sorted(ours ^ theirs):
             raise RunError(
@@ -203,6 +213,7 @@ class Checkpoints:
         state = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
         if path := differing_leaf(state, meta["digests"]):
             raise ValueError(f"{path} differs from its digest")
+        self._parent = {"step": step, "sha256": meta["sha256"]}
         return state, meta
 
     def _best_of(self, steps: list[int]) -> int | None:

@@ -1,5 +1,6 @@
 """One run, one writer: a lock on the run folder, with its holder's name and heartbeat inside."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -122,14 +123,29 @@ class Lock:
                 if found != self._written:
                     if (other := read_holder(found)) is None:  # half written; look again
                         continue
-                    self._warn(
-                        f"another process has taken over the lock of {self.folder} ({other}); "
-                        "stop one of the two runs"
-                    )
+                    self._warn(f"{self._lost(other)}; this run stops before it writes again")
                     return
                 self._written = self._beat()
             except OSError:  # a file server that is away for a while; the next beat may land
                 continue
+
+    def check(self) -> None:
+        """To be called before something is written that another run may write too.
+
+        Raises:
+            RunError: another process has taken the lock over, after a silence of this one.
+        """
+        with contextlib.suppress(OSError):  # a file server that is away for a while
+            us = Holder.here()
+            for wait in (0.1, 0):  # a heartbeat may be half written
+                other = read_holder(_content(self._file))
+                if other and (other.host, other.pid, other.boot) == (us.host, us.pid, us.boot):
+                    return
+                time.sleep(wait)
+            raise RunError(f"{self._lost(other)}; this run ends here")
+
+    def _lost(self, other: Holder | None) -> str:
+        return f"another process has taken over the lock of {self.folder} ({other or 'unnamed'})"
 
     def _beat(self) -> bytes:
         """Writes who we are in one piece, so that a reader never sees half of it."""

@@ -5,7 +5,6 @@ and started again ends with the same bits.
 """
 
 import dataclasses
-import math
 import time
 from contextlib import nullcontext
 from functools import partial
@@ -64,15 +63,15 @@ def train(run: configs.Run, signals: Signals | None = None) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"workdir {folder}: {error.strerror}") from None
-    with Lock(folder) if jax.process_index() == 0 else nullcontext():
-        return Training(run, folder, signals or Signals()).run_to_end()
+    with Lock(folder) if jax.process_index() == 0 else nullcontext() as lock:
+        return Training(run, folder, signals or Signals(), lock).run_to_end()
 
 
 class Training:
     """One start of a run: everything built, the state restored."""
 
-    def __init__(self, run: configs.Run, folder: Path, signals: Signals):
-        self.folder, self.signals = folder, signals
+    def __init__(self, run: configs.Run, folder: Path, signals: Signals, lock: Lock | None = None):
+        self.folder, self.signals, self.lock = folder, signals, lock
         self.deadline = time.monotonic() + configs.seconds(run.stop_after)
         self.first_process = jax.process_index() == 0
         runs.check_config(folder, run)
@@ -106,10 +105,12 @@ class Training:
 
         warnings: list[str] = []
         self.checkpoints = Checkpoints(
-            folder / "checkpoints", run.keep, warnings.append, on_error=run.on_save_error
-        )
+            folder / "checkpoints", run.keep, warnings.append, on_error=run.on_save_error,
+            foreign=self._foreign,
+        )  # fmt: skip
         like = abstract_state(self.shapes, self.parallel.shardings(self.shapes))
         restored = self.checkpoints.restore(like)
+        self.warm_start: dict[str, Any] = {}
         if restored:
             self.state, meta = self.parallel.place_state(restored[0]), restored[1]
             self.chunk, self.receipt = meta["steps_per_dispatch"], meta.get("receipt", {})
@@ -120,6 +121,8 @@ class Training:
             if run.init_from:
                 source = runs.open_run(run.init_from, warn=warnings.append)
                 state = runs.warm_start(state, source, warnings.append)
+                digest = params_digest(source.variables["params"])
+                self.warm_start = {"step": source.step, "params_digest": digest}
             self.state = self.parallel.place_state(state)
             # Traces the step: what does not fit together is refused before the folder is taken.
             chosen = steps_per_dispatch(self.step, self.shapes, batch)
@@ -172,10 +175,10 @@ class Training:
             "fingerprint": info.fingerprint, "order": self.stream.order_digest(),
             "examples": info.counts, "skipped": info.skipped,
         }  # fmt: skip
-        shape = self.parallel.shape
+        own = [type(run.model), type(run.task), type(run.data), type(self.module)]
         return describe_start(
-            config_json.to_json(run), data, self.first, self.chunk, math.prod(shape.values()),
-            shape, [type(run.model), type(run.task), type(run.data), type(self.module)],
+            config_json.to_json(run), data, self.warm_start, self.first, self.chunk,
+            self.parallel.shape, own,
         )  # fmt: skip
 
     def _train(self) -> None:
@@ -273,6 +276,8 @@ class Training:
             "steps_per_dispatch": self.chunk,
             "receipt": self.receipt,
         }
+        if self.lock:
+            self.lock.check()
         self.checkpoints.save(step, self.parallel.saveable(self.state), meta, score)
 
     def _finish(self) -> dict[str, Any]:
@@ -287,14 +292,13 @@ class Training:
             write_json(self.folder / "result.json", result)
             self.log.close()
             pictures.draw_curves(self.log.path, self.folder / "curves.png", self.metric)
-            if "confusion_matrix" in metrics:
-                names = list(self.info.class_names) or [
-                    str(i) for i in range(len(metrics["confusion_matrix"]))
-                ]
-                pictures.draw_confusion(
-                    metrics["confusion_matrix"], names, self.folder / "confusion.png"
-                )
+            if matrix := metrics.get("confusion_matrix"):
+                names = list(self.info.class_names) or list(map(str, range(len(matrix))))
+                pictures.draw_confusion(matrix, names, self.folder / "confusion.png")
         return result
+
+    def _foreign(self, meta: dict[str, Any]) -> str:
+        return runs.of_another_run(config_json.to_json(self.run), meta)
 
     def _check_data(self, fingerprint: str) -> None:
         if fingerprint != self.info.fingerprint:
@@ -311,8 +315,8 @@ class Training:
         steps = self.checkpoints.steps()
         last = f"the last good checkpoint is step {steps[-1]}" if steps else "nothing was saved yet"
         raise RunError(
-            f"the loss or gradient of step {metrics['failed']} is NaN or infinite; {last} in "
-            f"{self.folder / 'checkpoints'}. Try a lower --optimizer.learning-rate, "
+            f"the loss, a gradient or a parameter of step {metrics['failed']} is NaN or infinite; "
+            f"{last} in {self.folder / 'checkpoints'}. Try a lower --optimizer.learning-rate, "
             "--optimizer.clip-norm 1, or --on-nonfinite skip"
         )
 

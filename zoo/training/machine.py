@@ -1,6 +1,7 @@
 """What runs a program and can change its bits: devices, processor, flags, settings of JAX."""
 
 import hashlib
+import math
 import os
 import platform
 from pathlib import Path
@@ -17,14 +18,14 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def describe_devices(used: int, mesh: dict[str, int]) -> dict[str, Any]:
+def describe_devices(mesh: dict[str, int]) -> dict[str, Any]:
     """The devices there are, and those of the run along the axes of its mesh."""
     devices = jax.devices()
     return {
         "platform": devices[0].platform,
         "kind": devices[0].device_kind,
         "count": len(devices),
-        "used": used,
+        "used": math.prod(mesh.values()),
         "processes": jax.process_count(),
         "mesh": mesh,
     }

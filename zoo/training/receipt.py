@@ -1,5 +1,6 @@
 """The receipt of a run: for every start, what could have changed its bits."""
 
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -23,9 +24,9 @@ PACKAGES = (
 def describe_start(
     config: dict[str, Any],
     data: dict[str, Any],
+    warm_start: dict[str, Any],
     resumed_at: int,
     steps_per_dispatch: int,
-    used: int,
     mesh: dict[str, int],
     own: Iterable[type],
 ) -> dict[str, Any]:
@@ -34,10 +35,10 @@ def describe_start(
     Args:
         config: the resolved config.
         data: fingerprint of the examples and of the order they are read in, and their counts.
+        warm_start: step and params_digest of the checkpoint that `init_from` named; empty without.
         resumed_at: step it starts from.
         steps_per_dispatch: as it was chosen.
-        used: devices of the run.
-        mesh: how they are laid out.
+        mesh: how the devices of the run are laid out.
         own: classes of the model, task and data.
     """
     return {
@@ -48,12 +49,14 @@ def describe_start(
         "parallel": config["parallel"],
         "steps_per_dispatch": steps_per_dispatch,
         "versions": {"python": platform.python_version()} | versions(),
-        "devices": machine.describe_devices(used, mesh),
+        "installed": installed(),
+        "devices": machine.describe_devices(mesh),
         "host": machine.describe_host(),
         "flags": machine.describe_flags(),
         "settings": machine.describe_settings(),
         "source": describe_source(own),
         "data": data,
+        "warm_start": warm_start,
         "config": config,
     }
 
@@ -126,6 +129,12 @@ def write_json(path: Path, value: Any) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
     partial.replace(path)
+
+
+def installed() -> str:
+    """SHA-256 of the names and versions of all that is installed, as `pip freeze` lists it."""
+    found = {(each.name, each.version) for each in importlib.metadata.distributions()}
+    return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -52,6 +52,9 @@ def _revision() -> dict[str, Any]:
     except (OSError, subprocess.CalledProcessError):
         return {}
     found = {"revision": revision, "changed": bool(changed)}
+    locked = PACKAGE.parent / "requirements" / f"python3.{sys.version_info.minor}.txt"
+    if locked.is_file():
+        found["requirements"] = hashlib.sha256(locked.read_bytes()).hexdigest()
     if changed:
         found["diff"] = hashlib.sha256(changed + difference).hexdigest()
     return found

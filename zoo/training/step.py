@@ -110,11 +110,12 @@ class Step:
         return jax.lax.psum(sums, self.axis) if self.axis else sums
 
     def update(self, state: State, sums: Sums, extra: Any) -> tuple[State, Metrics]:
-        """Applies the summed gradient, unless its norm or the loss is not finite."""
+        """Applies the summed gradient, unless it, the loss or what it applies to is not finite."""
         weight = jnp.where(sums.weight > 0, sums.weight, 1)
         loss = sums.loss / weight
         grads = jax.tree.map(lambda leaf: (leaf / weight).astype(leaf.dtype), sums.grads)
-        norm = optax.tree.norm(jax.tree.map(at_least_float32, grads))
+        kept = [state.params, *([state.average] if self.average else [])]
+        norm = optax.tree.norm(jax.tree.map(_poisoned, grads, *kept))
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
 
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
@@ -175,6 +176,13 @@ class Step:
         for at in range(1, self.accumulate):
             carry = add(at, carry)
         return carry
+
+
+def _poisoned(gradient: Any, *kept: Any) -> Any:
+    """The gradient, NaN where a parameter or its average is not finite: a dead unit would hide it,
+    and as part of the norm it needs no pass of its own.
+    """
+    return sum((0 * at_least_float32(leaf) for leaf in kept), at_least_float32(gradient))
 
 
 def at_least_float32(leaf: Any) -> Any:
