@@ -6,6 +6,7 @@ R: a step with `reproducible=8` beside a plain step, on one device and on eight 
 
 import dataclasses
 import datetime
+import itertools
 import statistics
 import tempfile
 import time
@@ -123,7 +124,8 @@ def one_step(run: Run) -> Callable[[], None]:
     init = partial(assemble.fresh_state, run, module, data.info)
     state = parallel.place_state(jax.jit(init)())
     train = parallel.train(step, jax.eval_shape(init))
-    stream = Stream(data.splits["train"], BATCH, 0, run.augment, run.balance, 0, BATCH)
+    size = run.batch_size
+    stream = Stream(data.splits["train"], size, 0, run.augment, run.balance, 0, size)
     batches = [stream[n] for n in range(8)]
 
     def one() -> None:
@@ -135,9 +137,9 @@ def one_step(run: Run) -> Callable[[], None]:
     return one
 
 
-def reproducible(name: str, run: Run, devices: int) -> str:
+def reproducible(name: str, run: Run, devices: int, batch: int) -> str:
     """A row: milliseconds of a step, plain and reproducible, in turns."""
-    run = dataclasses.replace(run, devices=devices)
+    run = dataclasses.replace(run, devices=devices, batch_size=batch)
     ways = {0: one_step(run), SHARDS: one_step(dataclasses.replace(run, reproducible=SHARDS))}
     rounds: dict[int, list[float]] = {shards: [] for shards in ways}
     for number in range(ROUNDS + 1):
@@ -152,12 +154,15 @@ def reproducible(name: str, run: Run, devices: int) -> str:
     plain, exact = (statistics.median(rounds[shards]) for shards in (0, SHARDS))
     cost = 100 * (exact / plain - 1)
     met = "met" if cost <= MOST_REPRODUCIBLE else "NOT met"
-    return f"| {name} | {devices} | {1e3 * plain:.1f} | {1e3 * exact:.1f} | {cost:+.0f} | {met} |"
+    return (
+        f"| {name} | {batch} | {devices} | {1e3 * plain:.1f} | {1e3 * exact:.1f} | {cost:+.0f} | "
+        f"{met} |"
+    )
 
 
 def main() -> None:
     """Measures and writes both sections."""
-    configure(DEVICES, True)
+    configure(DEVICES, True, reproducible=True)
     where = f"{datetime.date.today()}, {report.machine()}, jax {jax.__version__}."
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -170,11 +175,11 @@ def main() -> None:
         _write("D", title, where, head, rows)
         rows = []
         for name, run in runs(folder).items():
-            for devices in (1, DEVICES):
-                say(f"reproducible: {name} on {devices}")
-                rows.append(reproducible(name, run, devices))
-        title = f"R: a step with reproducible={SHARDS}, simulated devices, batch {BATCH}"
-        head = "| run | devices | plain ms | reproducible ms | cost, percent | goal 15 |"
+            for batch, devices in itertools.product((BATCH, 4 * BATCH), (1, DEVICES)):
+                say(f"reproducible: {name}, batch {batch} on {devices}")
+                rows.append(reproducible(name, run, devices, batch))
+        title = f"R: a step with reproducible={SHARDS}, simulated devices"
+        head = "| run | batch | devices | plain ms | reproducible ms | cost, percent | goal 15 |"
         _write("R", title, where, head, rows)
 
 

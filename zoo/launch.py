@@ -51,8 +51,9 @@ def configure(devices: int, compile_cache: bool, reproducible: bool = False) -> 
     logging.set_verbosity(logging.FATAL)
     sys.unraisablehook = _unraisable
     # Another thread of the CPU would take the memory of a large step from the system each time and
-    # give it back: a fifth of the time of bench W3.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    # give it back: a fifth of the time of bench W3. The virtual shards of several devices run side
+    # by side instead.
+    jax.config.update("jax_cpu_enable_async_dispatch", reproducible)
 
     flags = os.environ.get("XLA_FLAGS", "")
     # Simulated devices need more threads than devices, or a collective can wait for ever. Their

@@ -123,6 +123,11 @@ def places(value):
             yield from places(item)
 
 
+def fresh(value):
+    """A copy: one and the same list in two places, or inside itself, is no document."""
+    return json.loads(json.dumps(value))
+
+
 def changed(stored, rng):
     """A document with some values exchanged, left out, added, nested or renamed."""
     value = json.loads(stored)
@@ -130,13 +135,14 @@ def changed(stored, rng):
         place, key = rng.choice(list(places(value)) or [({"x": 0}, "x")])
         kind = rng.randrange(6)
         if kind < 3:
-            place[key] = rng.choice(HOSTILE_JSON)
+            place[key] = fresh(rng.choice(HOSTILE_JSON))  # changes may reach into it
         elif kind == 3:
             del place[key]
         elif kind == 4 and isinstance(place, dict):
-            place[rng.choice(("more", "__class__", "class", "", "\0", "steps"))] = place[key]
+            name = rng.choice(("more", "__class__", "class", "", "\0", "steps"))
+            place[name] = fresh(place[key])
         else:
-            for _ in range(rng.choice((1, 3, 300))):
+            for _ in range(rng.choice((1, 3, 150))):
                 place[key] = [place[key]] if rng.random() < 0.5 else {"class": place[key]}
     return value
 

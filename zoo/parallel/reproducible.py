@@ -195,11 +195,18 @@ class Reproducible:
             return lambda sums: sums
 
         def butterfly(tree: Any) -> Any:
-            for apart in (2**level for level in range(count.bit_length() - 1)):
-                pairs = [(at, at ^ apart) for at in range(count)]
-                other = jax.lax.ppermute(tree, "data", pairs)
-                tree = jax.tree.map(jnp.add, tree, other)  # commutes: both get the same bits
-            return tree
+            leaves, structure = jax.tree.flatten(tree)
+            for dtype in {leaf.dtype: None for leaf in leaves}:
+                alike = [at for at, leaf in enumerate(leaves) if leaf.dtype == dtype]
+                # One array, since in every exchange all devices wait for each other.
+                total = jnp.concatenate([leaves[at].ravel() for at in alike])
+                for apart in (2**level for level in range(count.bit_length() - 1)):
+                    pairs = [(at, at ^ apart) for at in range(count)]
+                    total += jax.lax.ppermute(total, "data", pairs)  # commutes: both get one sum
+                ends = np.cumsum([leaves[at].size for at in alike])[:-1]
+                for at, part in zip(alike, jnp.split(total, ends), strict=True):
+                    leaves[at] = part.reshape(leaves[at].shape)
+            return structure.unflatten(leaves)
 
         if self.mapped:  # takes and gives the rows of this process alone
             mesh = Mesh(np.asarray(self._local), ("data",))
