@@ -1,0 +1,1 @@
+"""Weights as reference libraries keep them: one table per format, read and written."""

@@ -1,0 +1,128 @@
+"""Tables that say where each tensor of a reference's file lies in our parameters, and how turned.
+
+A table is a list of `Rule`; the same table reads and writes. A rule's `axes` is an einops pattern
+from their side to ours; a side that is a tuple of names is one array with a leading axis more.
+
+    Rule("h.{i}.mlp.c_fc.weight", "h{i}/up/kernel")                        as it is
+    Rule("fc.weight", "head/kernel", "o i -> i o")                         turned
+    Rule("attn.c_attn.weight", ("q/kernel", "k/kernel", "v/kernel"), "i (n o) -> n i o")    fused
+    Rule(("e0.w", "e1.w"), "experts/kernel", "e o i -> e i o")             stacked
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import einops
+import numpy as np
+
+Names = str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where tensors go.
+
+    Attributes:
+        theirs: name or names in the reference's file.
+        ours: path or paths in `params`, such as `layer0/query/kernel`.
+        axes: einops pattern from theirs to ours; empty where they are equal.
+        sizes: lengths of axes that the pattern cannot tell by itself.
+    """
+
+    theirs: Names
+    ours: Names
+    axes: str = ""
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def read(self, arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Our arrays, in the order of `ours`, from theirs.
+
+        Raises:
+            ValueError: the shapes do not fit the pattern.
+        """
+        return _turn(list(arrays), self.theirs, self.ours, self.axes, self.sizes)
+
+    def write(self, arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Their arrays, in the order of `theirs`, from ours."""
+        left, _, right = self.axes.partition("->")
+        back = f"{right.strip()} -> {left.strip()}" if self.axes else ""
+        return _turn(list(arrays), self.ours, self.theirs, back, self.sizes)
+
+
+def names(side: Names) -> tuple[str, ...]:
+    """A side of a rule as a tuple."""
+    return (side,) if isinstance(side, str) else side
+
+
+def repeat(rules: Iterable[Rule], count: int, letter: str = "i") -> list[Rule]:
+    """The rules once for each layer: `{i}` on both sides becomes 0, 1, ... `count - 1`."""
+
+    def at(side: Names, index: int) -> Names:
+        filled = tuple(name.replace(f"{{{letter}}}", str(index)) for name in names(side))
+        return filled[0] if isinstance(side, str) else filled
+
+    return [
+        dataclasses.replace(rule, theirs=at(rule.theirs, index), ours=at(rule.ours, index))
+        for index in range(count)
+        for rule in rules
+    ]
+
+
+def under(prefix: str, rules: Iterable[Rule]) -> list[Rule]:
+    """The rules with a prefix before each of their names."""
+
+    def at(side: Names) -> Names:
+        filled = tuple(prefix + name for name in names(side))
+        return filled[0] if isinstance(side, str) else filled
+
+    return [dataclasses.replace(rule, theirs=at(rule.theirs)) for rule in rules]
+
+
+def dense(theirs: str, ours: str, bias: bool = True) -> list[Rule]:
+    """A PyTorch `Linear`, whose weight is `[out, in]`, as our `Dense`."""
+    rules = [Rule(f"{theirs}.weight", f"{ours}/kernel", "o i -> i o")]
+    return rules + [Rule(f"{theirs}.bias", f"{ours}/bias")] * bias
+
+
+def norm(theirs: str, ours: str, bias: bool = True) -> list[Rule]:
+    """A PyTorch `LayerNorm` (or a root-mean-square norm, without bias) as ours."""
+    rules = [Rule(f"{theirs}.weight", f"{ours}/scale")]
+    return rules + [Rule(f"{theirs}.bias", f"{ours}/bias")] * bias
+
+
+def read_all(rules: Iterable[Rule], read: Callable[[str], np.ndarray]) -> dict[str, np.ndarray]:
+    """Our arrays by path, from a function that reads theirs by name."""
+    found: dict[str, np.ndarray] = {}
+    for rule in rules:
+        made = rule.read(read(name) for name in names(rule.theirs))
+        found.update(zip(names(rule.ours), made, strict=True))
+    return found
+
+
+def write_all(rules: Iterable[Rule], params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Their arrays by name, from ours by path."""
+    found: dict[str, np.ndarray] = {}
+    for rule in rules:
+        made = rule.write(params[path] for path in names(rule.ours))
+        found.update(zip(names(rule.theirs), made, strict=True))
+    return found
+
+
+def _turn(
+    arrays: list[np.ndarray], source: Names, target: Names, axes: str, sizes: Any
+) -> list[np.ndarray]:
+    lengths = dict(sizes)
+    for side, pattern in zip((source, target), axes.split("->"), strict=False):
+        if not isinstance(side, str) and axes:
+            lengths[pattern.split()[0]] = len(side)
+    whole = arrays[0] if isinstance(source, str) else np.stack(arrays)
+    if axes:
+        used = {name: n for name, n in lengths.items() if name in axes.replace("(", " ").split()
+                or name in axes.replace(")", " ").split() or f"({name})" in axes}  # fmt: skip
+        try:
+            whole = einops.rearrange(whole, axes, **used)
+        except einops.EinopsError as error:
+            raise ValueError(str(error).splitlines()[-1].strip() or str(error)) from None
+    return [whole] if isinstance(target, str) else list(whole)
