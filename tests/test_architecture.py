@@ -59,6 +59,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "zoo.inspect": (*BELOW_THE_LOOP, "zoo.inspect"),
     "zoo.inference": (*BELOW_THE_LOOP, "zoo.inference", "zoo.assemble", "zoo.runs"),
     "zoo.compare": ("zoo.training", "zoo.config_json"),
+    "zoo.pretrained": ("zoo.models", "zoo.weights", "zoo.parallel", "zoo.runs"),
     "zoo.replay": (*BELOW_THE_LOOP, "zoo.compare", "zoo.config_json", "zoo.runs"),
     "zoo.launch": (*BELOW_THE_LOOP, "zoo.inspect.canaries"),
     "zoo.cli": ("zoo",),

@@ -17,17 +17,23 @@ _VERBS = {
     "init": "zoo.models.registry",
     "summary": "zoo.inspect.summary",
     "features": "zoo.inspect.features",
+    "from_pretrained": "zoo.pretrained",
+    "save_pretrained": "zoo.pretrained",
 }
 
 _PARTS = ("inspect",)
 
-__all__ = ["__version__", "create_model", "features", "init", "inspect", "list_models", "summary"]
+__all__ = [
+    "__version__", "create_model", "features", "from_pretrained", "init", "inspect", "list_models",
+    "save_pretrained", "summary",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from zoo import inspect
     from zoo.inspect.features import features
     from zoo.inspect.summary import summary
     from zoo.models.registry import create_model, init, list_models
+    from zoo.pretrained import from_pretrained, save_pretrained
 
 
 def __getattr__(name: str) -> Any:

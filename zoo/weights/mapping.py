@@ -44,6 +44,20 @@ class Rule:
         """
         return _turn(list(arrays), self.theirs, self.ours, self.axes, self.sizes)
 
+    def shapes(self, given: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """The shapes of our arrays from those of theirs; nothing is allocated.
+
+        Raises:
+            ValueError: they do not fit the pattern, or differ where they are to be stacked.
+        """
+        given = list(given)
+        if len(set(given)) != 1:
+            raise ValueError("the tensors to be stacked have different shapes")
+        lead = () if isinstance(self.theirs, str) else (len(given),)
+        whole = np.broadcast_to(np.zeros((), np.bool_), (*lead, *given[0]))
+        made = _rearrange(whole, self.theirs, self.ours, self.axes, self.sizes)
+        return [made.shape] if isinstance(self.ours, str) else [part.shape for part in made]
+
     def write(self, arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
         """Their arrays, in the order of `theirs`, from ours."""
         left, _, right = self.axes.partition("->")
@@ -68,6 +82,18 @@ def repeat(rules: Iterable[Rule], count: int, letter: str = "i") -> list[Rule]:
         for index in range(count)
         for rule in rules
     ]
+
+
+def at_prefix(prefix: str, rules: Iterable[Rule]) -> list[Rule]:
+    """The rules with `{prefix}` in their names filled in."""
+    return [
+        dataclasses.replace(
+            rule, theirs=rule.theirs.replace("{prefix}", prefix)
+            if isinstance(rule.theirs, str)
+            else tuple(name.replace("{prefix}", prefix) for name in rule.theirs),
+        )
+        for rule in rules
+    ]  # fmt: skip
 
 
 def under(prefix: str, rules: Iterable[Rule]) -> list[Rule]:
@@ -113,16 +139,21 @@ def write_all(rules: Iterable[Rule], params: Mapping[str, np.ndarray]) -> dict[s
 def _turn(
     arrays: list[np.ndarray], source: Names, target: Names, axes: str, sizes: Any
 ) -> list[np.ndarray]:
-    lengths = dict(sizes)
-    for side, pattern in zip((source, target), axes.split("->"), strict=False):
-        if not isinstance(side, str) and axes:
-            lengths[pattern.split()[0]] = len(side)
     whole = arrays[0] if isinstance(source, str) else np.stack(arrays)
-    if axes:
-        used = {name: n for name, n in lengths.items() if name in axes.replace("(", " ").split()
-                or name in axes.replace(")", " ").split() or f"({name})" in axes}  # fmt: skip
-        try:
-            whole = einops.rearrange(whole, axes, **used)
-        except einops.EinopsError as error:
-            raise ValueError(str(error).splitlines()[-1].strip() or str(error)) from None
-    return [whole] if isinstance(target, str) else list(whole)
+    turned = _rearrange(whole, source, target, axes, sizes)
+    return [turned] if isinstance(target, str) else list(turned)
+
+
+def _rearrange(
+    whole: np.ndarray, source: Names, target: Names, axes: str, sizes: Any
+) -> np.ndarray:
+    if not axes:
+        return whole
+    lengths = dict(sizes)
+    for side, pattern in zip((source, target), axes.split("->"), strict=True):
+        if not isinstance(side, str):  # its leading axis counts the names
+            lengths[pattern.split()[0]] = len(side)
+    try:
+        return einops.rearrange(whole, axes, **lengths)
+    except einops.EinopsError as error:
+        raise ValueError(str(error).strip().splitlines()[-1].strip()) from None

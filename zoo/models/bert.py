@@ -1,0 +1,291 @@
+"""BERT: pre-training of deep bidirectional Transformers (Devlin et al., 2018,
+https://arxiv.org/abs/1810.04805), with the heads of the reference implementation.
+
+B batch, N choices, T tokens, D width, H heads, K features of a head, C classes, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Bool, Float, Int
+
+from zoo.errors import InputError
+from zoo.models.registry import Size, check_task
+from zoo.nn.activation import activation
+from zoo.nn.attention import attention, merge_heads, padding_mask, split_heads
+from zoo.nn.dense import Dense, Embed
+from zoo.nn.dropout import Dropout
+from zoo.nn.norm import LayerNorm
+
+TASKS = (
+    "feature-extraction", "fill-mask", "text-classification", "token-classification",
+    "question-answering", "multiple-choice", "next-sentence-prediction",
+)  # fmt: skip
+POOLED = (
+    "feature-extraction",
+    "text-classification",
+    "multiple-choice",
+    "next-sentence-prediction",
+)
+"""Tasks whose model has the pooler: a dense layer and tanh on the first token."""
+INIT = nn.initializers.normal(0.02)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Post-norm encoder with learned positions and token types."""
+
+    vocab_size: int = 30_522
+    """Number of token ids."""
+    width: int = 768
+    """Features of a token."""
+    depth: int = 12
+    """Layers."""
+    num_heads: int = 12
+    """Attention heads; they divide the width."""
+    hidden: int = 3072
+    """Features inside the feed-forward layers."""
+    activation: str = "gelu"
+    """Of the feed-forward layers and of the masked-language head."""
+    epsilon: float = 1e-12
+    """Of every layer norm."""
+    max_length: int = 512
+    """Longest sequence: rows of the position table."""
+    token_types: int = 2
+    """Number of token types (sentence A and B)."""
+    dropout: float = 0.1
+    """Rate on embeddings and on every sublayer's output."""
+    attention_dropout: float = 0.1
+    """Rate on attention weights."""
+    head_dropout: float = 0.1
+    """Rate before a classifier."""
+    tied: bool = True
+    """Whether the masked-language head scores with the token embedding."""
+    num_classes: int = 2
+    """Outputs of the classification heads."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes, where they have any."""
+
+    def build(
+        self,
+        task: str | None = None,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
+    ) -> "Bert":
+        """The module.
+
+        Raises:
+            InputError: unknown task or activation, or heads that do not divide the width.
+        """
+        task = check_task(task, TASKS)
+        activation(self.activation)
+        if self.num_heads < 1 or self.width % self.num_heads:
+            raise InputError(f"{self.num_heads} heads do not divide a width of {self.width}")
+        return Bert(self, task, dtype, param_dtype)
+
+    def inputs(self, batch: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of an example batch; multiple choice takes `[B, N, T]` instead."""
+        ids = jax.ShapeDtypeStruct((batch, min(self.max_length, 16)), jnp.int32)
+        return {"input_ids": ids, "attention_mask": ids, "token_type_ids": ids}
+
+
+@flax.struct.dataclass
+class Output:
+    """Of the model without head."""
+
+    last_hidden_state: Float[Array, "B T D"]
+    """Of every token."""
+    pooler_output: Float[Array, "B D"]
+    """The first token's, through a dense layer and tanh."""
+
+
+class Bert(nn.Module):
+    """Token ids in; what the task asks for out (see ``__call__``)."""
+
+    cfg: Config
+    task: str = TASKS[0]
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        input_ids: Int[ArrayLike, "*B T"],
+        attention_mask: Int[ArrayLike, "*B T"] | None = None,
+        token_type_ids: Int[ArrayLike, "*B T"] | None = None,
+        train: bool = False,
+    ) -> Array | Output:
+        """Hidden states (``Output``), or logits: fill-mask ``[B, T, V]``, text-classification
+        ``[B, C]``, token-classification ``[B, T, C]``, question-answering ``[B, T, 2]`` (start,
+        end), next-sentence-prediction ``[B, 2]`` (0: it follows), multiple-choice ``[B, N]``.
+
+        Args:
+            input_ids: ``[B, T]``; for multiple choice ``[B, N, T]`` (or ``[N, T]``).
+            attention_mask: 0 at padding.
+            token_type_ids: 0 in the first sentence, 1 in the second; None is all 0.
+            train: whether dropout is active; needs ``rngs={"dropout": key}``.
+
+        Raises:
+            InputError: a sequence is longer than ``max_length``, or of the wrong rank.
+        """
+        cfg = self.cfg
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        given = [input_ids, attention_mask, token_type_ids]
+        ids, mask, kinds = (None if x is None else jnp.asarray(x) for x in given)
+        ranks = (2, 3) if self.task == "multiple-choice" else (2,)
+        if ids is None or ids.ndim not in ranks:
+            shape = "nothing" if ids is None else ids.shape
+            raise InputError(f"{self.task} takes input_ids of rank {ranks[-1]}, not {shape}")
+        lead = ids.shape[:-1]
+        ids, mask, kinds = (
+            None if x is None else x.reshape(-1, x.shape[-1]) for x in (ids, mask, kinds)
+        )
+
+        embed = Embed(cfg.vocab_size, cfg.width, **types, embedding_init=INIT, name="embed")
+        x_BTD = Embeddings(cfg, **types, name="embeddings")(embed(ids), kinds, train)
+        visible = None if mask is None else padding_mask(mask)
+        for i in range(cfg.depth):
+            x_BTD = Layer(cfg, **types, name=f"layer{i}")(x_BTD, visible, train)
+
+        if self.task in POOLED:
+            pooled_BD = jnp.tanh(_dense(cfg.width, types, "pooler")(x_BTD[:, 0]))
+            if self.task == "feature-extraction":
+                return Output(x_BTD, pooled_BD)
+            if self.task == "next-sentence-prediction":
+                return _dense(2, types, "head")(pooled_BD)
+            outputs = 1 if self.task == "multiple-choice" else cfg.num_classes
+            y = Dropout(cfg.head_dropout, name="head_dropout")(pooled_BD, train)
+            y = _dense(outputs, types, "head")(y)
+            return y.reshape(lead) if self.task == "multiple-choice" else y
+        if self.task == "fill-mask":
+            return MaskedLanguageHead(cfg, **types, name="head")(x_BTD, embed)
+        if self.task == "token-classification":
+            x_BTD = Dropout(cfg.head_dropout, name="head_dropout")(x_BTD, train)
+            return _dense(cfg.num_classes, types, "head")(x_BTD)
+        return _dense(2, types, "head")(x_BTD)
+
+
+class Embeddings(nn.Module):
+    """Tokens, positions and token types added, then layer norm (figure 2)."""
+
+    cfg: Config
+    dtype: DTypeLike
+    param_dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self, tokens: Float[Array, "B T D"], token_types: Int[Array, "B T"] | None, train: bool
+    ) -> Float[Array, "B T D"]:
+        cfg, time = self.cfg, tokens.shape[1]
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        if time > cfg.max_length:
+            raise InputError(
+                f"a sequence of {time} tokens is longer than the model's {cfg.max_length} "
+                "positions; truncate it"
+            )
+        table: dict[str, Any] = {**types, "embedding_init": INIT}
+        kinds = jnp.zeros((1, 1), jnp.int32) if token_types is None else token_types
+        x = tokens + Embed(cfg.token_types, cfg.width, **table, name="types")(kinds)
+        x = x + Embed(cfg.max_length, cfg.width, **table, name="positions")(jnp.arange(time))
+        x = LayerNorm(cfg.epsilon, **types, name="norm")(x)
+        return Dropout(cfg.dropout, name="dropout")(x, train)
+
+
+class Layer(nn.Module):
+    """Self-attention, then feed-forward, each added to its input and normalised."""
+
+    cfg: Config
+    dtype: DTypeLike
+    param_dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], mask: Bool[Array, "B 1 1 T"] | None, train: bool
+    ) -> Float[Array, "B T D"]:
+        cfg = self.cfg
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        y = SelfAttention(cfg, **types, name="attention")(x, mask, train)
+        y = Dropout(cfg.dropout, name="attention_dropout")(y, train)
+        x = LayerNorm(cfg.epsilon, **types, name="attention_norm")(x + y)
+        y = activation(cfg.activation)(_dense(cfg.hidden, types, "up")(x))
+        y = _dense(cfg.width, types, "down")(y)
+        y = Dropout(cfg.dropout, name="mlp_dropout")(y, train)
+        return LayerNorm(cfg.epsilon, **types, name="mlp_norm")(x + y)
+
+
+class SelfAttention(nn.Module):
+    """Every token looks at every token that counts."""
+
+    cfg: Config
+    dtype: DTypeLike
+    param_dtype: DTypeLike
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], mask: Bool[Array, "B 1 1 T"] | None, train: bool
+    ) -> Float[Array, "B T D"]:
+        cfg = self.cfg
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        q_BHTK, k_BHTK, v_BHTK = (
+            split_heads(_dense(cfg.width, types, name)(x), cfg.num_heads)
+            for name in ("query", "key", "value")
+        )
+        drop = Dropout(cfg.attention_dropout, name="dropout")
+        y_BHTK = attention(q_BHTK, k_BHTK, v_BHTK, mask, lambda weights: drop(weights, train))
+        return _dense(cfg.width, types, "out")(merge_heads(y_BHTK))
+
+
+class MaskedLanguageHead(nn.Module):
+    """A dense layer and layer norm, then the score of every token."""
+
+    cfg: Config
+    dtype: DTypeLike
+    param_dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"], embed: Embed) -> Float[Array, "B T V"]:
+        cfg = self.cfg
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        x = activation(cfg.activation)(_dense(cfg.width, types, "dense")(x))
+        x = LayerNorm(cfg.epsilon, **types, name="norm")(x)
+        if not cfg.tied:
+            return _dense(cfg.vocab_size, types, "decoder")(x)
+        bias = self.param("bias", nn.initializers.zeros, (cfg.vocab_size,), self.param_dtype)
+        return embed.attend(x) + bias.astype(self.dtype)
+
+
+def _dense(features: int, types: dict[str, Any], name: str) -> Dense:
+    return Dense(features, **types, kernel_init=INIT, name=name)
+
+
+def _of(width: int, depth: int) -> Config:
+    """A size of the paper's follow-up (https://arxiv.org/abs/1908.08962): heads of 64."""
+    return Config(width=width, depth=depth, num_heads=width // 64, hidden=4 * width)
+
+
+_REFERENCE = "https://arxiv.org/abs/1810.04805; transformers BertModel with pooler; Apache-2.0"
+SIZES = {
+    "bert-tiny": Size(_of(128, 2), 4_385_920, _REFERENCE),
+    "bert-mini": Size(_of(256, 4), 11_170_560, _REFERENCE),
+    "bert-base-uncased": Size(Config(), 109_482_240, _REFERENCE),
+    "bert-base-cased": Size(Config(vocab_size=28_996), 108_310_272, _REFERENCE),
+    "bert-large-uncased": Size(_of(1024, 24), 335_141_888, _REFERENCE),
+    "MiniLM-L6-H384-uncased": Size(
+        Config(width=384, depth=6, hidden=1536), 22_713_216,
+        "https://arxiv.org/abs/2002.10957; transformers BertModel with pooler; MIT",
+    ),
+}  # fmt: skip
+
+TENSOR_PARALLEL = (
+    (r"(query|key|value|up)/kernel", P(None, "tensor")),
+    (r"(query|key|value|up)/bias", P("tensor")),
+    (r"(out|down)/kernel", P("tensor", None)),
+    (r"embed/embedding", P(None, "tensor")),
+)
+"""Path endings and partitions: heads and hidden features are split, so a sublayer needs one sum."""

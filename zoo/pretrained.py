@@ -1,0 +1,182 @@
+"""Models with weights: from what a reference library saved, and back to it."""
+
+import dataclasses
+import importlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+
+from zoo.errors import InputError
+from zoo.models import registry
+from zoo.parallel.mesh import state_shardings
+from zoo.weights import loading
+from zoo.weights.configs import read_labels
+from zoo.weights.files import open_tensors
+
+PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+"""What is fetched of a name on the hub: no pickles, no code."""
+
+
+def from_pretrained(
+    path_or_hub_name: str | Path,
+    task: str | None = None,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike | None = None,
+    mesh: Mesh | None = None,
+    **config_changes: Any,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A model and its variables, from a folder that transformers wrote, or from a run folder.
+
+    Every tensor of the files is used or known to be of no use, and every parameter is filled, else
+    one error lists all that does not fit. No code of the folder is executed.
+
+    Args:
+        path_or_hub_name: a folder with config.json and model.safetensors (or its shards), a run
+            folder of this package, or a name on the Hugging Face hub.
+        task: which head; None is the one that was saved. A head that the files do not have is
+            initialised by key 0, and a warning names it.
+        dtype: of the computation; None is that of the parameters.
+        param_dtype: of the parameters; None keeps the files'.
+        mesh: devices to lay the parameters out on, by the rules of training; each reads its part.
+        **config_changes: new values for fields of the Config, such as `num_classes=3`.
+
+    Raises:
+        InputError: no such folder or name, an unknown model, a value of config.json that is not
+            implemented, or tensors that do not fit.
+    """
+    folder = find_folder(path_or_hub_name)
+    values = _read_json(folder / "config.json")
+    if isinstance(values.get("model"), dict) and "model_type" not in values:
+        return _from_run(folder, task, dtype, param_dtype, mesh, config_changes)
+    family = loading.family_of(values)
+    saved_task = loading.task_of(family, values)
+    task = task or saved_task
+    cfg = family.read_config(values)
+    fields = {field.name for field in dataclasses.fields(cfg)}
+    cfg = dataclasses.replace(cfg, **{k: v for k, v in read_labels(values).items() if k in fields})
+    if "num_classes" in config_changes and "labels" in fields:
+        config_changes = {"labels": ()} | config_changes
+    cfg = registry.replace(cfg, **config_changes)
+    try:
+        tensors = open_tensors(folder)
+        kept = next((t.dtype for t in tensors.values() if np.dtype(t.dtype).kind in "fV"), None)
+        kept = jnp.dtype(param_dtype or kept or jnp.float32)
+        module = cfg.build(task, jnp.dtype(dtype or kept), kept)
+        shapes = jax.eval_shape(lambda: registry.init(module, jax.random.key(0)))["params"]
+        flat = flatten_dict(shapes, sep="/")
+        plan = loading.plan(
+            family, cfg, task, saved_task, tensors, {k: v.shape for k, v in flat.items()},
+            "num_classes" in config_changes,
+        )  # fmt: skip
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
+    if mesh is None:
+        single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        shardings = dict.fromkeys(flat, single)
+    else:
+        table = importlib.import_module(type(cfg).__module__).TENSOR_PARALLEL
+        shardings = flatten_dict(state_shardings(shapes, mesh, table), sep="/")
+
+    def place(path: str, array: np.ndarray) -> jax.Array:
+        def part(index: Any) -> np.ndarray:
+            return array[index].astype(param_dtype or array.dtype)  # a copy, out of the file
+
+        return jax.make_array_from_callback(array.shape, shardings[path], part)
+
+    params = plan.read(place)
+    if plan.fresh:
+        warnings.warn(
+            f"{folder} has no {', '.join(sorted(plan.fresh))}; initialised, to be trained",
+            stacklevel=2,
+        )
+        new = flatten_dict(registry.init(module, jax.random.key(0))["params"], sep="/")
+        params |= {path: jax.device_put(new[path], shardings[path]) for path in plan.fresh}
+    return module, {"params": unflatten_dict(params, sep="/")}
+
+
+def save_pretrained(
+    directory: str | Path, model: nn.Module, variables: Any, format: str = "transformers"
+) -> None:
+    """Writes a folder that the reference library opens.
+
+    Args:
+        directory: made where it does not exist; config.json and the weights in it are replaced.
+        model: from `create_model` or `from_pretrained`.
+        variables: its variables.
+        format: `transformers`.
+
+    Raises:
+        InputError: an unknown format, or a model or head that the reference does not have.
+    """
+    if format != "transformers":
+        raise InputError(f"save_pretrained: no format {format!r}; there is: transformers")
+    family = loading.families().get(registry.family(model.cfg))
+    if family is None:
+        known = ", ".join(loading.families())
+        raise InputError(
+            f"{registry.family(model.cfg)} has no format of transformers; {known} have"
+        )
+    flat = flatten_dict(variables["params"], sep="/")
+    params = {path: np.asarray(jax.device_get(leaf)) for path, leaf in flat.items()}
+    loading.write_folder(Path(directory), family, model.cfg, model.task, params)
+
+
+def find_folder(path_or_hub_name: str | Path) -> Path:
+    """A folder as it is, or the cached copy of a name on the hub, fetched where it is not.
+
+    Raises:
+        InputError: there is no such folder or name, or no network to ask.
+    """
+    path = Path(path_or_hub_name)
+    if path.is_dir():
+        return path
+    name = str(path_or_hub_name)
+    if path.exists() or path.is_absolute() or name.startswith(".") or name.count("/") > 1:
+        raise InputError(f"{path} is no folder")
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=PATTERNS))
+    except LocalEntryNotFoundError:
+        raise InputError(
+            f"{name} is no folder, not in the hub's cache, and the hub cannot be reached; check "
+            "the name, the network, HF_HUB_OFFLINE"
+        ) from None
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        raise InputError(f"{name} is no folder, and the hub says: {str(error)[:300]}") from None
+
+
+def _from_run(
+    folder: Path, task: Any, dtype: Any, param_dtype: Any, mesh: Any, changes: dict[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A run folder's model with its (averaged) parameters."""
+    from zoo import runs
+
+    if task or mesh or changes or dtype or param_dtype:
+        raise InputError(
+            f"{folder} is a run folder: it is opened as it is, without other arguments"
+        )
+    opened = runs.open_run(folder)
+    return opened.module, opened.variables
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path.parent} has no config.json")
+    try:
+        value = json.loads(path.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError("it holds no object")
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {str(error)[:200]}") from None
+    return value

@@ -1,0 +1,150 @@
+"""config.json of a reference's folder: what of it changes the computation, and what does not."""
+
+import dataclasses
+import typing
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from zoo.errors import InputError
+
+HARMLESS = {
+    "architectures", "model_type", "transformers_version", "torch_dtype", "dtype", "id2label",
+    "label2id", "num_labels", "problem_type", "finetuning_task", "name_or_path", "use_cache",
+    "initializer_range", "initializer_factor", "gradient_checkpointing", "output_attentions",
+    "output_hidden_states", "return_dict", "pad_token_id", "bos_token_id", "eos_token_id",
+    "sep_token_id", "cls_token_id", "mask_token_id", "decoder_start_token_id",
+    "task_specific_params", "chunk_size_feed_forward", "tokenizer_class", "prefix", "torchscript",
+    "is_encoder_decoder",
+    "pretraining_tp", "use_mamba_kernels", "summary_type", "language", "license", "auto_map",
+    "hidden_act", "hidden_activation", "classifier_dropout", "attn_implementation",
+}  # fmt: skip
+"""Fields that change no number a model computes, or that each family reads by itself."""
+HARMLESS_VALUES = (None, False, {}, [], "")
+
+ACTIVATIONS = {
+    "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh", "gelu_accurate": "gelu_tanh", "relu": "relu",
+    "silu": "silu", "swish": "silu", "tanh": "tanh", "sigmoid": "sigmoid", "elu": "elu",
+}  # fmt: skip
+"""Their names of activation functions, and ours."""
+WRITTEN = {"gelu_tanh": "gelu_new"}
+"""Which of their names is written, where it is not ours."""
+
+
+def to_activation(name: Any) -> str:
+    """Our name of an activation function.
+
+    Raises:
+        InputError: it is not implemented.
+    """
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise InputError(
+            f"config.json: the activation {name!r} is not implemented; there are "
+            f"{', '.join(sorted(ACTIVATIONS))}"
+        )
+    return ACTIVATIONS[name]
+
+
+def from_activation(name: str) -> str:
+    """Their name of one of our activation functions.
+
+    Raises:
+        InputError: they have none.
+    """
+    found = WRITTEN.get(name, name)
+    if found not in ACTIVATIONS:
+        raise InputError(f"the activation {name!r} has no name in transformers")
+    return found
+
+
+def check_values(
+    values: Mapping[str, Any],
+    config: type,
+    fields: Mapping[str, str],
+    only: Mapping[str, Collection[Any]],
+    own: Collection[str] = (),
+) -> dict[str, Any]:
+    """Our fields from theirs, by name.
+
+    Args:
+        values: config.json.
+        config: our Config class, whose types are checked.
+        fields: their name and ours, where the value is the same.
+        only: fields with the values of them that are implemented.
+        own: fields that the family reads by itself.
+
+    Raises:
+        InputError: a value is of the wrong type, or not implemented.
+    """
+    hints = typing.get_type_hints(config)
+    defaults = {part.name: part.default for part in dataclasses.fields(config)}
+    found: dict[str, Any] = {}
+    for theirs, ours in fields.items():
+        if theirs in values:
+            found[ours] = typed(theirs, values[theirs], hints[ours])
+            if hints[ours] is int and found[ours] < 1 and defaults[ours] > 0:
+                raise InputError(f"config.json: {theirs} is {found[ours]}; it must be at least 1")
+    for theirs, implemented in only.items():
+        if theirs in values and values[theirs] not in implemented:
+            listed = " or ".join(map(repr, implemented))
+            raise InputError(
+                f"config.json: {theirs} {values[theirs]!r} is not implemented, only {listed}"
+            )
+    unknown = sorted(
+        name
+        for name, value in values.items()
+        if name not in {*fields, *only, *own, *HARMLESS}
+        and not name.startswith("_")
+        and value not in HARMLESS_VALUES
+    )
+    if unknown:
+        warnings.warn(
+            f"config.json: unknown fields are not used: {', '.join(unknown)}", stacklevel=4
+        )
+    return found
+
+
+def typed(name: str, value: Any, hint: Any) -> Any:
+    """A value of config.json as the type a Config declares.
+
+    Raises:
+        InputError: it is of another one, or no finite number.
+    """
+    good = isinstance(value, bool) if hint is bool else not isinstance(value, bool)
+    kinds = (int, float) if hint is float else hint
+    if not good or not isinstance(value, kinds):
+        raise InputError(f"config.json: {name} is {value!r}; it must be of type {hint.__name__}")
+    if hint is float and not abs(value) < float("inf"):
+        raise InputError(f"config.json: {name} is {value!r}; it must be finite")
+    return float(value) if hint is float else value
+
+
+def read_labels(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`num_classes`, and `labels` where the classes have names, from `id2label` or `num_labels`.
+
+    Raises:
+        InputError: the ids are not 0, 1, 2, ...
+    """
+    names = values.get("id2label")
+    if names is None:
+        count = values.get("num_labels")
+        return {} if count is None else {"num_classes": typed("num_labels", count, int)}
+    try:
+        by_id = {int(number): name for number, name in names.items()}
+        labels = tuple(by_id[number] for number in range(len(by_id)))
+        if not labels or not all(isinstance(name, str) for name in labels):
+            raise ValueError
+    except (AttributeError, ValueError, TypeError, KeyError):
+        raise InputError("config.json: id2label must name the classes 0, 1, 2, ...") from None
+    plain = labels == tuple(f"LABEL_{number}" for number in range(len(labels)))
+    return {"num_classes": len(labels), "labels": () if plain else labels}
+
+
+def write_labels(count: int, labels: Sequence[str]) -> dict[str, Any]:
+    """`id2label` and its inverse for a classifier."""
+    names = list(labels) or [f"LABEL_{number}" for number in range(count)]
+    return {
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+    }

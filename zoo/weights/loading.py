@@ -1,0 +1,254 @@
+"""Parameters from a reference's tensors, and back: strict, with one complete error."""
+
+import functools
+import importlib
+import json
+import pkgutil
+import re
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo import weights
+from zoo.errors import InputError
+from zoo.weights.configs import write_labels
+from zoo.weights.files import INDEX, SINGLE, Tensor
+from zoo.weights.mapping import Rule, at_prefix, names, under
+
+MAX_SHARD = 5 * 10**9  # bytes of a file, as transformers cuts them
+CLASSIFIERS = ("text-classification", "token-classification", "image-classification")
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@functools.cache
+def families() -> dict[str, types.ModuleType]:
+    """The tables of all formats, by their file's name, which is that of the model's file."""
+    found = {}
+    for info in sorted(pkgutil.iter_modules(weights.__path__), key=lambda info: info.name):
+        module = importlib.import_module(f"{weights.__name__}.{info.name}")
+        if hasattr(module, "MODEL_TYPES"):
+            found[info.name] = module
+    return found
+
+
+def family_of(values: Mapping[str, Any]) -> types.ModuleType:
+    """The table for a config.json, by its `model_type`.
+
+    Raises:
+        InputError: the model is not known.
+    """
+    kinds = {kind: module for module in families().values() for kind in module.MODEL_TYPES}
+    kind = values.get("model_type")
+    if kind not in kinds:
+        raise InputError(f"config.json: no model_type {kind!r} here; there are {_listed(kinds)}")
+    return kinds[kind]
+
+
+def task_of(family: types.ModuleType, values: Mapping[str, Any]) -> str:
+    """The task of the model that was saved, by its `architectures`; the bare model without any.
+
+    Raises:
+        InputError: it is a head that is not known.
+    """
+    given = values.get("architectures") or [next(iter(family.ARCHITECTURES))]
+    if not isinstance(given, list) or given[0] not in family.ARCHITECTURES:
+        raise InputError(
+            f"config.json: no architecture {given} here; there are {_listed(family.ARCHITECTURES)}"
+        )
+    return family.ARCHITECTURES[given[0]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which tensors fill which parameters; nothing is read yet.
+
+    Attributes:
+        rules: those that apply.
+        tensors: where their tensors lie, by the names of the rules.
+        fresh: paths of parameters that the file does not have, to be initialised.
+        dropped: names of tensors of another head.
+    """
+
+    rules: list[Rule]
+    tensors: dict[str, Tensor]
+    fresh: list[str]
+    dropped: list[str]
+
+    def read(self, place: Callable[[str, np.ndarray], Any]) -> dict[str, Any]:
+        """Reads tensor by tensor; `place(path, array)` copies an array that lies in a file."""
+        found = {}
+        for rule in self.rules:
+            arrays = rule.read(self.tensors[name].map() for name in names(rule.theirs))
+            for path, array in zip(names(rule.ours), arrays, strict=True):
+                found[path] = place(path, array)
+        return found
+
+
+def plan(
+    family: types.ModuleType,
+    cfg: Any,
+    task: str,
+    saved_task: str,
+    tensors: Mapping[str, Tensor],
+    shapes: Shapes,
+    new_head: bool = False,
+) -> Plan:
+    """Matches tensors and parameters.
+
+    Args:
+        family: the table's module.
+        cfg: of the model to be filled.
+        task: its task.
+        saved_task: of the model that was saved; a head of another task is left out, and what the
+            asked one needs beside is initialised.
+        tensors: of the files.
+        shapes: of all parameters by path.
+        new_head: whether a head of other shapes is initialised anew too.
+
+    Raises:
+        InputError: anything is missing, left over, or of the wrong shape or dtype; all of it is
+            listed.
+    """
+    named = {_modern(name, getattr(family, "LEGACY", ())): t for name, t in tensors.items()}
+    prefix = family.PREFIX if any(name.startswith(family.PREFIX) for name in named) else ""
+    head = at_prefix(prefix, family.head(cfg, task))
+    rules, fresh, wrong, missing = [], [], [], []
+    for rule in under(prefix, family.backbone(cfg)) + head:
+        absent = [name for name in names(rule.theirs) if name not in named]
+        fitting = [] if absent else _misfits(rule, named, shapes)
+        other = rule in head and (
+            (task != saved_task and len(absent) == len(names(rule.theirs)))
+            or (new_head and bool(fitting))
+        )
+        if other:
+            fresh += names(rule.ours)
+            continue
+        missing += absent
+        wrong += fitting
+        rules.append(rule)
+    used = {name for rule in rules for name in names(rule.theirs)}
+    left = sorted(named.keys() - used)
+    left = [name for name in left if not any(re.fullmatch(p, name) for p in family.IGNORED)]
+    saved = {n for r in at_prefix(prefix, family.head(cfg, saved_task)) for n in names(r.theirs)}
+    saved |= {name for rule in head for name in names(rule.theirs)} if new_head else set()
+    dropped = [name for name in left if name in saved]
+    left = [name for name in left if name not in saved]
+    filled = {path for rule in rules for path in names(rule.ours)}
+    missing += [f"(parameter) {path}" for path in sorted(shapes.keys() - filled - {*fresh})]
+    if missing or left or wrong:
+        told = (("missing", missing), ("unexpected", left), ("wrong", wrong))
+        parts = [f"{len(found)} {kind}: {_listed(found, 20)}" for kind, found in told if found]
+        raise InputError("the tensors do not fit the model; " + "; ".join(parts))
+    return Plan(rules, named, fresh, dropped)
+
+
+def _misfits(rule: Rule, tensors: Mapping[str, Tensor], shapes: Shapes) -> list[str]:
+    """What is wrong with the tensors of a rule."""
+    given = [tensors[name] for name in names(rule.theirs)]
+    what = f"{', '.join(names(rule.theirs))} {' '.join(_shape(t.shape) for t in given)}"
+    if any(np.dtype(t.dtype).kind not in "fV" for t in given):  # V: bfloat16
+        return [f"{what} is of type {np.dtype(given[0].dtype).name}, not a float"]
+    if len({t.dtype for t in given}) > 1:
+        return [f"{what} have different dtypes"]
+    needed = [shapes.get(path) for path in names(rule.ours)]
+    try:
+        found = rule.shapes(t.shape for t in given)
+    except ValueError as error:
+        return [f"{what} ({error})"]
+    if found != needed:
+        wanted = " ".join("nothing" if s is None else _shape(s) for s in needed)
+        made = " ".join(map(_shape, found))
+        return [
+            f"{what} makes {', '.join(names(rule.ours))} {made}, which the model has as {wanted}"
+        ]
+    return []
+
+
+def write_folder(
+    directory: Path, family: types.ModuleType, cfg: Any, task: str, params: Mapping[str, np.ndarray]
+) -> None:
+    """Writes config.json and model.safetensors (or shards and their index).
+
+    Args:
+        directory: made where it does not exist.
+        family: the table's module.
+        cfg, task: of the model.
+        params: by path, on the host.
+
+    Raises:
+        InputError: the reference has no such head, or a parameter is missing.
+    """
+    from safetensors.numpy import save_file
+
+    architecture = next((a for a, t in family.ARCHITECTURES.items() if t == task), None)
+    if architecture is None:
+        raise InputError(f"transformers has no {family.MODEL_TYPES[0]} for {task}")
+    bare = next(iter(family.ARCHITECTURES.values())) == task
+    prefix = "" if bare else family.PREFIX
+    rules = under(prefix, family.backbone(cfg)) + at_prefix(prefix, family.head(cfg, task))
+    if absent := sorted({p for r in rules for p in names(r.ours)} ^ params.keys()):
+        raise InputError(f"the parameters do not fit the model: {_listed(absent)}")
+    values = {"architectures": [architecture], **family.write_config(cfg)}
+    if task in CLASSIFIERS:
+        values |= write_labels(cfg.num_classes, getattr(cfg, "labels", ()))
+    values["dtype"] = np.dtype(next(iter(params.values())).dtype).name
+    tensors: dict[str, np.ndarray] = {}
+    for rule in rules:
+        made = rule.write(params[path] for path in names(rule.ours))
+        arrays = [np.ascontiguousarray(array) for array in made]  # save_file writes a view wrongly
+        tensors.update(zip(names(rule.theirs), arrays, strict=True))
+    directory.mkdir(parents=True, exist_ok=True)
+    shards = _cut(tensors)
+    single = len(shards) == 1
+    places = {}
+    for number, shard in enumerate(shards, 1):
+        name = SINGLE if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        partial = directory / f"{name}.partial"
+        save_file(shard, partial, {"format": "pt"})
+        partial.replace(directory / name)
+        places |= dict.fromkeys(shard, name)
+    if single:
+        (directory / INDEX).unlink(missing_ok=True)
+    else:
+        total = sum(tensor.nbytes for tensor in tensors.values())
+        _json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+    _json(directory / "config.json", values)
+
+
+def _cut(tensors: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    shards: list[dict[str, np.ndarray]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > MAX_SHARD:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    return shards
+
+
+def _json(path: Path, value: Any) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    partial.replace(path)
+
+
+def _modern(name: str, legacy: Any) -> str:
+    for pattern, new in legacy:
+        name = re.sub(pattern, new, name)
+    return name
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"[{'x'.join(map(str, shape))}]"
+
+
+def _listed(found: Any, most: int = 10) -> str:
+    found = [str(item) for item in found]
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
