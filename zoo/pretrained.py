@@ -85,6 +85,14 @@ def from_pretrained(
     else:
         table = importlib.import_module(type(cfg).__module__).TENSOR_PARALLEL
         shardings = flatten_dict(state_shardings(shapes, mesh, table), sep="/")
+        for path, leaf in flat.items():
+            try:
+                shardings[path].shard_shape(leaf.shape)
+            except ValueError:
+                spec = shardings[path].spec
+                raise InputError(
+                    f"the mesh {dict(mesh.shape)} does not divide {path} {leaf.shape} by {spec}"
+                ) from None
 
     def place(path: str, array: np.ndarray) -> jax.Array:
         def part(index: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """config.json of a reference's folder: what of it changes the computation, and what does not."""
 
+import collections
 import dataclasses
 import typing
 import warnings
@@ -30,6 +31,10 @@ ACTIVATIONS = {
 """Their names of activation functions, and ours."""
 WRITTEN = {"gelu_tanh": "gelu_new"}
 """Which of their names is written, where it is not ours."""
+
+
+LARGEST = collections.defaultdict(lambda: 2**31 - 1, depth=10_000)
+"""Values above these are damage, and would take any memory or time."""
 
 
 def to_activation(name: Any) -> str:
@@ -83,8 +88,8 @@ def check_values(
     for theirs, ours in fields.items():
         if theirs in values:
             found[ours] = typed(theirs, values[theirs], hints[ours])
-            if hints[ours] is int and found[ours] < 1 and defaults[ours] > 0:
-                raise InputError(f"config.json: {theirs} is {found[ours]}; it must be at least 1")
+            if hints[ours] is int and not (defaults[ours] > 0) <= found[ours] <= LARGEST[ours]:
+                raise InputError(f"config.json: {theirs} is {found[ours]}, which cannot be")
     for theirs, implemented in only.items():
         if theirs in values and values[theirs] not in implemented:
             listed = " or ".join(map(repr, implemented))

@@ -44,7 +44,7 @@ def family_of(values: Mapping[str, Any]) -> types.ModuleType:
     """
     kinds = {kind: module for module in families().values() for kind in module.MODEL_TYPES}
     kind = values.get("model_type")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise InputError(f"config.json: no model_type {kind!r} here; there are {_listed(kinds)}")
     return kinds[kind]
 
@@ -56,7 +56,8 @@ def task_of(family: types.ModuleType, values: Mapping[str, Any]) -> str:
         InputError: it is a head that is not known.
     """
     given = values.get("architectures") or [next(iter(family.ARCHITECTURES))]
-    if not isinstance(given, list) or given[0] not in family.ARCHITECTURES:
+    known = isinstance(given, list) and isinstance(given[0], str)
+    if not known or given[0] not in family.ARCHITECTURES:
         raise InputError(
             f"config.json: no architecture {given} here; there are {_listed(family.ARCHITECTURES)}"
         )

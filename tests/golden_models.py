@@ -1,0 +1,90 @@
+"""Tiny models of the reference library with their outputs, frozen: the suite needs no torch.
+
+`python tests/golden_models.py` (extra `parity`) writes them anew; look at what changed.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+FILE = Path(__file__).parent / "golden" / "transformers.npz"
+
+BERT = dict(
+    vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=2, intermediate_size=4,
+    max_position_embeddings=8, type_vocab_size=2, layer_norm_eps=1e-3,
+)  # fmt: skip
+MODELS = {
+    "BertModel": BERT,
+    "BertForMaskedLM": BERT | {"hidden_act": "gelu_new"},
+    "BertForSequenceClassification": BERT | {"num_labels": 3},
+    "BertForTokenClassification": BERT | {"num_labels": 3, "hidden_act": "relu"},
+    "BertForQuestionAnswering": BERT,
+    "BertForMultipleChoice": BERT,
+    "BertForNextSentencePrediction": BERT,
+}  # fmt: skip
+"""Class of transformers, and the fields of its config."""
+
+
+def write():
+    """Builds every model, runs it once and keeps config, tensors, inputs and outputs."""
+    import tempfile
+
+    import torch
+    import transformers
+    from safetensors.numpy import load_file
+
+    kept, rng = {}, np.random.default_rng(0)
+    for name, fields in MODELS.items():
+        torch.manual_seed(0)
+        model_class = getattr(transformers, name)
+        model = model_class(model_class.config_class(**fields)).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        shape = (2, 2, 7) if "MultipleChoice" in name else (2, 7)
+        given = {
+            "input_ids": rng.integers(0, fields["vocab_size"], shape),
+            "attention_mask": np.ones(shape, np.int64),
+        }
+        given["attention_mask"][..., 0, 5:] = 0
+        if "type_vocab_size" in fields:
+            given["token_type_ids"] = rng.integers(0, 2, shape)
+        with torch.no_grad():
+            found = model(**{key: torch.tensor(value) for key, value in given.items()})
+        with tempfile.TemporaryDirectory() as place:
+            model.save_pretrained(place)
+            config = json.loads((Path(place) / "config.json").read_text())
+            tensors = load_file(Path(place) / "model.safetensors")
+        kept[f"{name}/config"] = np.array(json.dumps(config, sort_keys=True))
+        for part, values in (("input", given), ("tensor", tensors), ("output", dict(found))):
+            for key, value in values.items():
+                kept[f"{name}/{part}/{key}"] = np.asarray(value)
+    np.savez_compressed(FILE, **kept)
+
+
+def read(name):
+    """Config, inputs, tensors and outputs of a frozen model."""
+    with np.load(FILE) as kept:
+        mine = {
+            key.removeprefix(f"{name}/"): kept[key] for key in kept if key.startswith(f"{name}/")
+        }
+    parts = [
+        {key.partition("/")[2]: value for key, value in mine.items() if key.startswith(f"{part}/")}
+        for part in ("input", "tensor", "output")
+    ]
+    return json.loads(str(mine["config"])), *parts
+
+
+def write_folder(folder, config, tensors):
+    """A folder as transformers writes it."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,34 @@
+"""Folders of the reference library, opened without it: its outputs, and its bytes back."""
+
+import golden_models
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import zoo
+
+
+def as_theirs(name, found):
+    """Our output under the reference's names."""
+    if name.endswith("QuestionAnswering"):
+        return {"start_logits": found[..., 0], "end_logits": found[..., 1]}
+    return {"logits": found} if hasattr(found, "shape") else vars(found)
+
+
+@pytest.mark.parametrize("name", golden_models.MODELS)
+def test_outputs_and_bytes(tmp_path, name):
+    config, given, tensors, wanted = golden_models.read(name)
+    folder = golden_models.write_folder(tmp_path / "theirs", config, tensors)
+    model, variables = zoo.from_pretrained(folder)
+    found = as_theirs(name, jax.jit(model.apply)(variables, **given))
+    for key in wanted.keys() & found.keys():
+        assert np.abs(found[key] - wanted[key]).max() <= 2e-5 * wanted[key].std()
+    assert wanted.keys() & found.keys()
+    zoo.save_pretrained(tmp_path / "ours", model, variables)
+    written = load_file(tmp_path / "ours/model.safetensors")
+    assert written.keys() == tensors.keys()
+    for key, tensor in tensors.items():
+        assert written[key].dtype == tensor.dtype and written[key].tobytes() == tensor.tobytes()
+    again, _ = zoo.from_pretrained(tmp_path / "ours")
+    assert again.cfg == model.cfg and again.task == model.task
