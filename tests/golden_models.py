@@ -3,12 +3,14 @@
 `python tests/golden_models.py` (extra `parity`) writes them anew; look at what changed.
 """
 
+import collections
 import json
 from pathlib import Path
 
 import numpy as np
 
 FILE = Path(__file__).parent / "golden" / "transformers.npz"
+TORCH = FILE.with_name("state_dict.pt")
 
 BERT = dict(
     vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=2, intermediate_size=4,
@@ -61,6 +63,14 @@ def write():
             for key, value in values.items():
                 kept[f"{name}/{part}/{key}"] = np.asarray(value)
     np.savez_compressed(FILE, **kept)
+    base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
+    state = {
+        "plain": base, "turned": base.t(), "view": base[1:3, ::2], "half": base.half(),
+        "brain": base.bfloat16(), "double": base.double(), "whole": base.long(),
+        "bits": base > 7, "none": torch.zeros(0, 3), "number": torch.tensor(2.5),
+        "parameter": torch.nn.Parameter(base + 1),
+    }  # fmt: skip
+    torch.save(collections.OrderedDict(state), TORCH)
 
 
 def read(name):

@@ -21,6 +21,7 @@ from zoo.parallel.mesh import state_shardings
 from zoo.weights import loading
 from zoo.weights.configs import read_labels
 from zoo.weights.files import open_tensors
+from zoo.weights.torch_zip import open_torch
 
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 """What is fetched of a name on the hub: no pickles, no code."""
@@ -32,6 +33,7 @@ def from_pretrained(
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike | None = None,
     mesh: Mesh | None = None,
+    weights: str | None = None,
     **config_changes: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A model and its variables, from a folder that transformers wrote, or from a run folder.
@@ -47,6 +49,8 @@ def from_pretrained(
         dtype: of the computation; None is that of the parameters.
         param_dtype: of the parameters; None keeps the files'.
         mesh: devices to lay the parameters out on, by the rules of training; each reads its part.
+        weights: name of a file of the folder that `torch.save` wrote, such as `pytorch_model.bin`;
+            such a file is read only when asked for.
         **config_changes: new values for fields of the Config, such as `num_classes=3`.
 
     Raises:
@@ -67,7 +71,7 @@ def from_pretrained(
         config_changes = {"labels": ()} | config_changes
     cfg = registry.replace(cfg, **config_changes)
     try:
-        tensors = open_tensors(folder)
+        tensors = open_torch(_inside(folder, weights)) if weights else open_tensors(folder)
         kept = next((t.dtype for t in tensors.values() if np.dtype(t.dtype).kind in "fV"), None)
         kept = jnp.dtype(param_dtype or kept or jnp.float32)
         module = cfg.build(task, jnp.dtype(dtype or kept), kept)
@@ -176,6 +180,13 @@ def _from_run(
         )
     opened = runs.open_run(folder)
     return opened.module, opened.variables
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = folder / name
+    if Path(name).name != name or not path.is_file():
+        raise InputError(f"there is no file {name}")
+    return path
 
 
 def _read_json(path: Path) -> dict[str, Any]:

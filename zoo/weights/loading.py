@@ -18,11 +18,13 @@ from zoo.errors import InputError
 from zoo.weights.configs import write_labels
 from zoo.weights.files import INDEX, SINGLE, Tensor
 from zoo.weights.mapping import Rule, at_prefix, names, under
+from zoo.weights.torch_zip import TorchTensor
 
 MAX_SHARD = 5 * 10**9  # bytes of a file, as transformers cuts them
 CLASSIFIERS = ("text-classification", "token-classification", "image-classification")
 
 Shapes = Mapping[str, tuple[int, ...]]
+Tensors = Mapping[str, Tensor | TorchTensor]
 
 
 @functools.cache
@@ -76,7 +78,7 @@ class Plan:
     """
 
     rules: list[Rule]
-    tensors: dict[str, Tensor]
+    tensors: Tensors
     fresh: list[str]
     dropped: list[str]
 
@@ -95,7 +97,7 @@ def plan(
     cfg: Any,
     task: str,
     saved_task: str,
-    tensors: Mapping[str, Tensor],
+    tensors: Tensors,
     shapes: Shapes,
     new_head: bool = False,
 ) -> Plan:
@@ -148,7 +150,7 @@ def plan(
     return Plan(rules, named, fresh, dropped)
 
 
-def _misfits(rule: Rule, tensors: Mapping[str, Tensor], shapes: Shapes) -> list[str]:
+def _misfits(rule: Rule, tensors: Tensors, shapes: Shapes) -> list[str]:
     """What is wrong with the tensors of a rule."""
     given = [tensors[name] for name in names(rule.theirs)]
     what = f"{', '.join(names(rule.theirs))} {' '.join(_shape(t.shape) for t in given)}"
