@@ -17,14 +17,19 @@ _VERBS = {
     "init": "zoo.models.registry",
     "summary": "zoo.inspect.summary",
     "features": "zoo.inspect.features",
+    "load_tokenizer": "zoo.data.tokenizer",
 }
 
 _PARTS = ("inspect",)
 
-__all__ = ["__version__", "create_model", "features", "init", "inspect", "list_models", "summary"]
+__all__ = [
+    "__version__", "create_model", "features", "init", "inspect", "list_models", "load_tokenizer",
+    "summary",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from zoo import inspect
+    from zoo.data.tokenizer import load_tokenizer
     from zoo.inspect.features import features
     from zoo.inspect.summary import summary
     from zoo.models.registry import create_model, init, list_models
