@@ -190,15 +190,15 @@ def chats(folder):
 
 def unigram(folder):
     """A SentencePiece vocabulary, as tokenizer.json holds it."""
-    backend = tokenizers.Tokenizer(models.Unigram())
+    text = " ".join(SENTENCES[:6])
+    words = sorted({f"\u2581{word}" for word in text.split()} | {*text} | {"\u2581", "ing", "ed"})
+    scores = [(word, -9.0 + len(word) / 2) for word in words if word != " "]
+    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *scores]
+    backend = tokenizers.Tokenizer(models.Unigram(vocabulary, 2))
     backend.normalizer = normalizers.NFKC()
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.decoder = decoders.Metaspace()
-    trainer = training.UnigramTrainer(
-        vocab_size=220, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>",
-        show_progress=False,
-    )  # fmt: skip
-    backend.train_from_iterator(SENTENCES, trainer)
+    backend.add_special_tokens(["<pad>", "</s>", "<unk>"])
     backend.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
@@ -225,3 +225,32 @@ FOLDERS = {
     )
 }  # fmt: skip
 """Functions that write a folder, by name."""
+
+
+def frozen(tokenizer):
+    """What `tests/golden/tokenizers.json` holds of a tokenizer, ours or the reference's."""
+    everything = {
+        "return_token_type_ids": True, "return_special_tokens_mask": True,
+        "return_offsets_mapping": True, "truncation": True, "max_length": 9,
+    }  # fmt: skip
+    found = {
+        "texts": [tokenizer(text)["input_ids"] for text in TEXTS],
+        "pair": dict(tokenizer(TEXTS[2], TEXTS[3], **everything)),
+        "rows": tokenizer(
+            TEXTS[3], stride=2, return_overflowing_tokens=True, **everything
+        )["input_ids"],
+        "words": tokenizer(WORDS, is_split_into_words=True).word_ids(),
+        "special": tokenizer.all_special_ids,
+    }  # fmt: skip
+    found["decoded"] = [
+        [tokenizer.decode(ids), tokenizer.decode(ids, skip_special_tokens=True)]
+        for ids in found["texts"]
+    ]
+    if tokenizer.pad_token is not None:
+        found["padded"] = dict(tokenizer(TEXTS[:4], padding=True, truncation=True, max_length=9))
+    if tokenizer.chat_template is not None:
+        message = {"role": "user", "content": " What's \u65e5\u672c? "}
+        found["chat"] = tokenizer.apply_chat_template(
+            [message], add_generation_prompt=True, tokenize=False
+        )
+    return json.loads(json.dumps(found))

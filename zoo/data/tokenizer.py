@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zoo.data.encoding import Encoded, Fit, collect, encode, strategies, to_arrays
+from zoo.data.encoding import Encoded, Fit, collect, encode, plain_ids, strategies, to_arrays
 from zoo.data.tokenizer_backend import attempt
 from zoo.data.tokenizer_classes import NAMES
 from zoo.data.tokenizer_folder import Parts, read_folder, write_folder
@@ -180,11 +180,11 @@ class Tokenizer:
             InputError: something that is no id.
         """
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
-        if isinstance(ids, Sequence) and ids and hasattr(ids[0], "__len__"):
+        if isinstance(ids, list | tuple) and ids and hasattr(ids[0], "__len__"):
             return [
                 self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in ids
             ]
-        flat = _ids([ids] if isinstance(ids, int) else ids)
+        flat = plain_ids([ids] if isinstance(ids, int) else ids)
         text = attempt("ids", lambda: self._backend.decode(flat, skip_special_tokens))
         if clean_up_tokenization_spaces is None:
             clean_up_tokenization_spaces = self._config.get("clean_up_tokenization_spaces", False)
@@ -202,19 +202,21 @@ class Tokenizer:
         """Texts of rows of ids; see `decode`."""
         return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in rows]
 
-    def convert_tokens_to_ids(self, tokens: str | Iterable[str]) -> Any:
+    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
         """Id of a token, or ids of several; the unknown token's where there is none."""
-        if not isinstance(tokens, str):
+        if isinstance(tokens, list | tuple):
             return [self.convert_tokens_to_ids(token) for token in tokens]
+        if not isinstance(tokens, str):
+            raise InputError(f"{tokens!r:.60}: expected a token or a list of tokens")
         number = self._backend.token_to_id(tokens)
         return self.unk_token_id if number is None and tokens != self.unk_token else number
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
         """Token of an id, or tokens of several; None where there is none."""
         if isinstance(ids, int | np.integer):
-            return self._backend.id_to_token(_ids([ids])[0])
+            return self._backend.id_to_token(plain_ids([ids])[0])
         skipped = set(self.all_special_ids) if skip_special_tokens else set()
-        return [self._backend.id_to_token(i) for i in _ids(ids) if i not in skipped]
+        return [self._backend.id_to_token(i) for i in plain_ids(ids) if i not in skipped]
 
     def get_vocab(self) -> dict[str, int]:
         """Id by token, added ones included."""
@@ -224,6 +226,9 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Tokens of the vocabulary without the added ones; `len(tokenizer)` counts all."""
         return self._backend.get_vocab_size(with_added_tokens=False)
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({type(self._backend.model).__name__}, {len(self)} tokens)"
 
     def __len__(self) -> int:
         return self._backend.get_vocab_size(with_added_tokens=True)
@@ -339,14 +344,3 @@ class Tokenizer:
         if self.extra_special_tokens:
             config["additional_special_tokens"] = self.extra_special_tokens
         write_folder(directory, self._backend, config, self.chat_template)
-
-
-def _ids(ids: Any) -> list[int]:
-    """Ids as plain integers."""
-    try:
-        found = [int(i) for i in ids]
-    except (TypeError, ValueError):
-        raise InputError(f"{ids!r:.60}: expected ids, whole numbers") from None
-    if wrong := next((i for i in found if not 0 <= i < 2**32), None):
-        raise InputError(f"{wrong} is no id; leave ignored positions (-100) out before decoding")
-    return found

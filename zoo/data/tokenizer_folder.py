@@ -83,7 +83,7 @@ def read_folder(path: str | Path) -> Parts:
     named, extra = _special_tokens(folder, config, family)
     added = _added_tokens(folder, config, {str(token) for token in (*named.values(), *extra)})
     if (file := folder / "tokenizer.json").is_file():
-        backend = backends.whole(file, json.dumps(_json(file)))
+        backend = _whole(file)
         backends.follow_config(backend, family, config, named)
         # Which of these tokens stand around a text, the file says.
         config = {k: v for k, v in config.items() if k not in ("add_bos_token", "add_eos_token")}
@@ -144,6 +144,14 @@ def write_folder(
         raise InputError(f"{directory}: cannot be written: {error}") from None
 
 
+def _whole(path: Path) -> tokenizers.Tokenizer:
+    try:
+        return backends.whole(path, _text(path))
+    except InputError:
+        _json(path)  # says it better where the file is no JSON
+        raise
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode()
@@ -159,7 +167,9 @@ def _json(path: Path) -> dict[str, Any] | None:
         return None
     text = _text(path)
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_constant=_refuse)
+        if "\\ud" in text.lower():  # half of a surrogate pair is no text that could be written
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         pointer = text.startswith("version https://git-lfs")
         why = "a Git LFS pointer: fetch the file itself" if pointer else f"damaged JSON: {error}"
@@ -167,6 +177,10 @@ def _json(path: Path) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise InputError(f"{path}: expected a JSON object, found a {type(found).__name__}")
     return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _settings(folder: Path, config: Mapping[str, Any]) -> tuple[int, list[str], tuple[str, str]]:
@@ -177,12 +191,12 @@ def _settings(folder: Path, config: Mapping[str, Any]) -> tuple[int, list[str], 
     if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest > 0:
         raise InputError(f"{folder}: model_max_length is {longest!r}, expected a positive number")
     inputs = config["model_input_names"]
-    if not isinstance(inputs, list) or "input_ids" not in inputs or not {*inputs} <= {*INPUTS}:
+    if not isinstance(inputs, list) or not all(name in INPUTS for name in inputs):
         raise InputError(
             f"{folder}: model_input_names is {inputs!r}, expected some of {', '.join(INPUTS)}"
         )
     sides = config["padding_side"], config["truncation_side"]
-    if not {*sides} <= {*SIDES}:
+    if not all(side in SIDES for side in sides):
         raise InputError(
             f"{folder}: padding and truncation side are {sides}: expected right or left"
         )
@@ -243,7 +257,7 @@ def _added_tokens(
             int(number): AddedToken(text, special=text in special, normalized=text not in special)
             for text, number in (_json(folder / "added_tokens.json") or {}).items()
         }
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder}: damaged list of added tokens: {error!r}") from None
@@ -257,9 +271,7 @@ def _from_vocabulary(
     if family.files == "wordpiece" and words.is_file():
         for token in ("unk_token", "cls_token", "sep_token"):
             if token not in named:
-                raise InputError(
-                    f"{folder}: a {name} needs a {token}, tokenizer_config.json has none"
-                )
+                raise InputError(f"{folder}: a {name} needs a {token}, which is null")
         if not _text(words).strip():
             raise InputError(f"{words}: the vocabulary is empty")
         return backends.word_pieces(words, str(named["unk_token"]), config)
