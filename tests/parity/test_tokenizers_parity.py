@@ -10,13 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizer_folders import FOLDERS, TEXTS, WORDS, frozen
+from tokenizer_folders import (
+    FOLDERS,
+    PIECES,
+    TEXTS,
+    WORDS,
+    byte_pairs,
+    chat,
+    frozen,
+    unigram,
+    write,
+)  # fmt: skip
 from transformers import AutoTokenizer
 from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
 from transformers.utils import logging
 
 import zoo
-from zoo.data.tokenizer_classes import FAMILIES, NAMES, SAME
+from zoo.data.tokenizer_classes import FAMILIES, NAMES, OF_MODEL, SAME
 from zoo.errors import InputError
 
 logging.set_verbosity_error()
@@ -192,8 +202,8 @@ def attributes(tokenizer):
     named = {name: getattr(tokenizer, name) for name in NAMES}
     ids = {f"{name}_id": getattr(tokenizer, f"{name}_id") for name in NAMES}
     return named | ids | {
-        "special": tokenizer.all_special_tokens, "ids": tokenizer.all_special_ids,
-        "extra": tokenizer.extra_special_tokens, "map": tokenizer.special_tokens_map,
+        "special": sorted(tokenizer.all_special_tokens), "ids": sorted(tokenizer.all_special_ids),
+        "extra": sorted(tokenizer.extra_special_tokens), "map": tokenizer.special_tokens_map,
         "size": tokenizer.vocab_size, "len": len(tokenizer), "vocab": tokenizer.get_vocab(),
         "longest": tokenizer.model_max_length, "inputs": set(tokenizer.model_input_names),
         "sides": (tokenizer.padding_side, tokenizer.truncation_side),
@@ -226,24 +236,24 @@ def test_chats(both):
         {}, {"add_generation_prompt": True}, {"tools": TOOLS}, {"extra": "seen"},
         {"documents": [{"title": "t", "text": "x"}]}, {"bos_token": "other"},
     ):  # fmt: skip
-        for chat in (*CHATS, CHATS):
+        for said in (*CHATS, CHATS):
             if isinstance(ours.chat_template, dict) and "tools" not in options:
                 options = options | {"chat_template": "default"}
             kept = {"tokenize": False, **options}
-            assert ours.apply_chat_template(chat, **kept) == theirs.apply_chat_template(
-                chat, **kept
+            assert ours.apply_chat_template(said, **kept) == theirs.apply_chat_template(
+                said, **kept
             )
             same(
-                ours.apply_chat_template(chat, **options),
-                theirs.apply_chat_template(chat, **options),
+                ours.apply_chat_template(said, **options),
+                theirs.apply_chat_template(said, **options),
             )
     assert ours.apply_chat_template(CHATS[1], return_dict=False) == theirs.apply_chat_template(
         CHATS[1], return_dict=False
     )
-    for chat in (CHATS[1], [*CHATS[1][:-1], {"role": "assistant", "content": "So"}]):
+    for said in (CHATS[1], [*CHATS[1][:-1], {"role": "assistant", "content": "So"}]):
         options = {"continue_final_message": True, "tokenize": False}
-        assert ours.apply_chat_template(chat, **options) == theirs.apply_chat_template(
-            chat, **options
+        assert ours.apply_chat_template(said, **options) == theirs.apply_chat_template(
+            said, **options
         )
 
 
@@ -286,6 +296,61 @@ def test_defaults_of_classes(name):
     assert family.tokens == stated
     assert family.padding_side == theirs.padding_side
     assert family.token_types == ("token_type_ids" in theirs.model_input_names)
+
+
+def of_class(name, folder):
+    """A small tokenizer of one of the reference's classes."""
+    theirs = tokenizer_class_from_name(name)
+    special = [token for token in FAMILIES[name].tokens.values() if token]
+    kind = theirs.model.__name__ if theirs.model else "Unigram"
+    if kind == "Unigram":
+        known = json.loads((unigram(folder) / "tokenizer.json").read_text())["model"]["vocab"]
+        first = [(token, 0.0) for token in dict.fromkeys(special)]
+        return theirs(vocab=first + [(p, score) for p, score in known if p not in special])
+    model = json.loads(byte_pairs().to_str())["model"]
+    words = [*model["vocab"], *special] if kind == "BPE" else [*special, *PIECES]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(words))}
+    if kind == "WordPiece":
+        return theirs(vocab=vocabulary)
+    return theirs(vocab=vocabulary, merges=[tuple(pair) for pair in model["merges"]])
+
+
+@pytest.mark.parametrize("silent", [False, True])
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_every_class(name, silent, tmp_path):
+    """As the reference writes it; and with a config that names the class and nothing else."""
+    (tmp_path / "made").mkdir()
+    folder = tmp_path / "saved"
+    of_class(name, tmp_path / "made").save_pretrained(folder)
+    if silent:
+        write(folder, tokenizer_config__json={"tokenizer_class": name})
+    ours, theirs = zoo.load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+    assert attributes(ours) == attributes(theirs)
+    for text in ALL:
+        call_both((ours, theirs, None), text, "second", **EVERYTHING)
+        ids = theirs(text)["input_ids"]
+        assert ours.decode(ids) == theirs.decode(ids)
+
+
+@pytest.mark.parametrize("model_type", sorted({*OF_MODEL} - {"mbart"}))
+def test_a_model_stands_for_its_class(model_type, tmp_path):
+    """Folders whose tokenizer_config names no class: the model's config tells it."""
+    (tmp_path / "made").mkdir()
+    folder = tmp_path / "saved"
+    of_class(OF_MODEL[model_type], tmp_path / "made").save_pretrained(folder)
+    write(folder, tokenizer_config__json={}, config__json={"model_type": model_type})
+    ours, theirs = zoo.load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+    assert attributes(ours) == attributes(theirs)
+    call_both((ours, theirs, None), ALL, **EVERYTHING)
+
+
+def test_byte_level_tokenizers_that_bear_llamas_name(tmp_path):
+    chat(tmp_path)
+    config = {"tokenizer_class": "LlamaTokenizerFast", "eos_token": "<|end|>", "unk_token": None}
+    write(tmp_path, tokenizer_config__json=config)
+    ours, theirs = zoo.load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert attributes(ours) == attributes(theirs)
+    call_both((ours, theirs, None), ALL, **EVERYTHING)
 
 
 def test_the_golden_file_is_theirs(both):

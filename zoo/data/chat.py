@@ -20,6 +20,8 @@ from zoo.errors import InputError
 
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names under which a message's reasoning is given; templates read the first."""
+_NOT_OURS = ("return_assistant_tokens_mask", "sanitize_control_tokens", "tokenizer_kwargs")
+"""Arguments of the reference that would go unheard if the template were given them."""
 _MARK = "ZOO_CONTINUE_HERE "
 
 
@@ -62,8 +64,10 @@ def render(
 
     Raises:
         InputError: a message that is no mapping, a template that does not parse, refuses the
-            conversation, or tries what the sandbox forbids.
+            conversation, or tries what the sandbox forbids, an argument that is not supported.
     """
+    if asked := next((name for name in _NOT_OURS if variables.get(name)), None):
+        raise InputError(f"{asked} is not supported; leave it out")
     if not messages:
         raise InputError("the conversation has no message; give at least one")
     chat = [_message(message, number) for number, message in enumerate(messages, 1)]

@@ -280,5 +280,8 @@ def _check_text(text: Any, number: int, whole: bool) -> None:
         found = "a whole text" if isinstance(text, str) else f"{text!r:.40}"
         hint = "is_split_into_words=True takes lists of words" if whole else "expected a string"
         raise InputError(f"text {number} is {found}; {hint}")
-    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-        raise InputError(f"text {number} holds half of a surrogate pair, which is no Unicode text")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"text {number} holds half of a surrogate pair, no Unicode") from None

@@ -37,6 +37,14 @@ def whole(path: Path, text: str) -> tokenizers.Tokenizer:
     return attempt(path, lambda: tokenizers.Tokenizer.from_str(text))
 
 
+def is_byte_level(backend: tokenizers.Tokenizer) -> bool:
+    """Whether it splits or joins bytes as GPT-2 does."""
+    return any(
+        part is not None and b'"ByteLevel"' in part.__getstate__()
+        for part in (backend.pre_tokenizer, backend.decoder)
+    )
+
+
 def word_pieces(vocabulary: Path, unknown: str, config: Config) -> tokenizers.Tokenizer:
     """BERT's: split at spaces and punctuation, words into the longest known pieces."""
 

@@ -23,12 +23,15 @@ class Family:
             `bytes` (vocab.json and merges.txt), or nothing.
         token_types: whether the model takes `token_type_ids`.
         padding_side: `right` or `left`.
+        extras: whether the class has special tokens without a name, such as languages, which
+            `tokenizer.json` lists and an old config does not.
     """
 
     tokens: dict[str, str | None] = field(default_factory=dict)
     files: str = ""
     token_types: bool = False
     padding_side: str = "right"
+    extras: bool = False
 
 
 def _tokens(text: str) -> dict[str, str | None]:
@@ -52,7 +55,7 @@ FAMILIES = {
     "BigBirdTokenizer": Family(_ANGLES | _tokens("sep=[SEP] mask=[MASK] cls=[CLS]")),
     "BlenderbotTokenizer": Family(_ANGLES),
     "CLIPTokenizer": Family(_END | _tokens("bos=<|startoftext|> pad=<|endoftext|>")),
-    "CamembertTokenizer": Family(_ANGLES),
+    "CamembertTokenizer": Family(_ANGLES, extras=True),
     "DebertaTokenizer": Family(_BRACKETS_ENDS, token_types=True),
     "DebertaV2Tokenizer": Family(_BRACKETS_ENDS, token_types=True),
     "DistilBertTokenizer": Family(_BRACKETS, "wordpiece"),
@@ -62,16 +65,18 @@ FAMILIES = {
         _tokens("unk=<unk> bos=<bos> eos=<eos> pad=<pad> mask=<mask>"), padding_side="left"
     ),
     "LlamaTokenizer": Family(_tokens("unk=<unk> bos=<s> eos=</s>"), padding_side="left"),
-    "MBartTokenizer": Family(_ANGLES),
+    "MBartTokenizer": Family(_ANGLES, extras=True),
     "MPNetTokenizer": Family(_ANGLES | _tokens("unk=[UNK]")),
-    "NllbTokenizer": Family(_ANGLES),
-    "PegasusTokenizer": Family(_T5 | _tokens("mask=<mask_2>")),
+    "NllbTokenizer": Family(_ANGLES, extras=True),
+    "PegasusTokenizer": Family(_T5 | _tokens("mask=<mask_2>"), extras=True),
     "Qwen2Tokenizer": Family(_END | _tokens("pad=<|endoftext|>") | {"bos_token": None}),
     "RobertaTokenizer": Family(_ANGLES, "bytes"),
-    "T5Tokenizer": Family(_T5),
+    "T5Tokenizer": Family(_T5, extras=True),
     "WhisperTokenizer": Family(_END),
     "XLMRobertaTokenizer": Family(_ANGLES),
-    "XLNetTokenizer": Family(_ANGLES | _tokens("sep=<sep> cls=<cls>"), padding_side="left"),
+    "XLNetTokenizer": Family(
+        _ANGLES | _tokens("sep=<sep> cls=<cls>"), padding_side="left", extras=True
+    ),
 }
 
 _SAME = {

@@ -18,7 +18,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from zoo.data import tokenizer_backend as backends
-from zoo.data.tokenizer_classes import NAMES, Family, family_of
+from zoo.data.tokenizer_classes import NAMES, PLAIN, Family, family_of
 from zoo.errors import InputError
 
 Templates = str | dict[str, str] | None
@@ -79,11 +79,19 @@ def read_folder(path: str | Path) -> Parts:
     stated = config.get("tokenizer_class") or model.get("tokenizer_class")
     if stated is not None and not isinstance(stated, str):
         raise InputError(f"{folder}: tokenizer_class is {stated!r}, expected a name")
+    whole = _whole(folder / "tokenizer.json")
     name, family = family_of(stated, model.get("model_type"))
+    if whole and name == "LlamaTokenizer" and backends.is_byte_level(whole):
+        # Llama's own is SentencePiece; later models of other vocabularies kept the name.
+        name, family = "", PLAIN
     named, extra = _special_tokens(folder, config, family)
     added = _added_tokens(folder, config, {str(token) for token in (*named.values(), *extra)})
-    if (file := folder / "tokenizer.json").is_file():
-        backend = _whole(file)
+    if whole and family.extras and not extra:
+        own = [token for _, token in sorted(whole.get_added_tokens_decoder().items())]
+        used = {str(token) for token in named.values()}
+        extra = [token for token in own if token.special and token.content not in used]
+    if whole:
+        backend = whole
         backends.follow_config(backend, family, config, named)
         # Which of these tokens stand around a text, the file says.
         config = {k: v for k, v in config.items() if k not in ("add_bos_token", "add_eos_token")}
@@ -144,7 +152,9 @@ def write_folder(
         raise InputError(f"{directory}: cannot be written: {error}") from None
 
 
-def _whole(path: Path) -> tokenizers.Tokenizer:
+def _whole(path: Path) -> tokenizers.Tokenizer | None:
+    if not path.is_file():
+        return None
     try:
         return backends.whole(path, _text(path))
     except InputError:
