@@ -362,6 +362,12 @@ def test_nothing_of_a_folder_is_executed_and_nothing_beside_it_read(tmp_path):
     assert "auto_map" not in (tmp_path / "saved" / "tokenizer_config.json").read_text()
 
 
+@pytest.mark.parametrize("path", ["", "x" * 5000, "a\0b", None])
+def test_paths_that_are_none(path):
+    with pytest.raises(InputError, match="no such folder|no vocabulary in it"):
+        zoo.load_tokenizer(path)
+
+
 def test_vocabularies_may_hold_anything(tmp_path):
     odd = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a:b", "##\u00a0x", "\u2028", "dup", "dup"]
     tokenizer = zoo.load_tokenizer(write(bert(tmp_path), vocab__txt="\n".join(odd)))

@@ -71,7 +71,7 @@ class Tokenizer:
 
     def __call__(
         self,
-        texts: Any,
+        text: Any,
         text_pair: Any = None,
         *,
         add_special_tokens: bool = True,
@@ -94,7 +94,7 @@ class Tokenizer:
         """Ids of texts, and what else the model takes.
 
         Args:
-            texts: a text, or a list of texts or of pairs; with `is_split_into_words` a list of
+            text: one, or a list of texts or of pairs; with `is_split_into_words` a list of
                 words, or a list of such lists.
             text_pair: second text or texts, as many.
             add_special_tokens: put those of the tokenizer's template around each text.
@@ -135,7 +135,7 @@ class Tokenizer:
             None if number is None else (self.pad_token, number),
         )  # fmt: skip
         found, batched = encode(
-            self._backend, texts, text_pair, fit, add_special_tokens, is_split_into_words
+            self._backend, text, text_pair, fit, add_special_tokens, is_split_into_words
         )
         asked = {
             "input_ids": True,

@@ -18,6 +18,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from zoo.data import tokenizer_backend as backends
+from zoo.data.text import is_file, is_folder
 from zoo.data.tokenizer_classes import NAMES, PLAIN, Family, family_of
 from zoo.errors import InputError
 
@@ -70,10 +71,11 @@ def read_folder(path: str | Path) -> Parts:
         InputError: no such folder, no vocabulary in it, a damaged file, a tokenizer that these
             files do not represent.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        found = "is a file; give the folder that holds it" if folder.is_file() else "no such folder"
+    if not is_folder(str(path)):
+        is_one = is_file(str(path))
+        found = "is a file; give the folder that holds it" if is_one else "no such folder"
         raise InputError(f"{path}: {found}")
+    folder = Path(path)
     config = _json(folder / "tokenizer_config.json") or {}
     model = _json(folder / "config.json") or {}
     stated = config.get("tokenizer_class") or model.get("tokenizer_class")
@@ -86,12 +88,10 @@ def read_folder(path: str | Path) -> Parts:
         name, family = "", PLAIN
     named, extra = _special_tokens(folder, config, family)
     added = _added_tokens(folder, config, {str(token) for token in (*named.values(), *extra)})
-    if whole and family.extras and not extra:
-        own = [token for _, token in sorted(whole.get_added_tokens_decoder().items())]
-        used = {str(token) for token in named.values()}
-        extra = [token for token in own if token.special and token.content not in used]
     if whole:
         backend = whole
+        if family.extras and not extra:
+            extra = _unnamed(backend, named)
         backends.follow_config(backend, family, config, named)
         # Which of these tokens stand around a text, the file says.
         config = {k: v for k, v in config.items() if k not in ("add_bos_token", "add_eos_token")}
@@ -191,6 +191,13 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
+
+
+def _unnamed(backend: tokenizers.Tokenizer, named: Mapping[str, Token]) -> list[Token]:
+    """Special tokens of `tokenizer.json` that have no name, by id."""
+    names = {str(token) for token in named.values()}
+    added = sorted(backend.get_added_tokens_decoder().items())
+    return [token for _, token in added if token.special and token.content not in names]
 
 
 def _settings(folder: Path, config: Mapping[str, Any]) -> tuple[int, list[str], tuple[str, str]]:
