@@ -146,9 +146,10 @@ class Llama(nn.Module):
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         input_ids = jnp.asarray(input_ids)
         mask = None if attention_mask is None else jnp.asarray(attention_mask)
-        self._check(input_ids.shape[1])
-        positions, everything, counts = look(input_ids.shape, mask, cache)
-        nearby = look(input_ids.shape, mask, cache, cfg.window)[1]
+        batch, time = input_ids.shape
+        self._check(time)
+        positions, everything, counts = look((batch, time), mask, cache)
+        nearby = look((batch, time), mask, cache, cfg.window)[1]
         rope = (cfg.head_dim, cfg.rope_base, cfg.rope_scaling)
         rates = rotary.frequencies(*rope, length=counts.shape[1])
         turn = rotary.angles(positions, rates, rotary.gain(cfg.rope_scaling))
@@ -176,8 +177,7 @@ class Llama(nn.Module):
             output = head(x_BTD)
         if cache is None:
             return output
-        index = cache.index + input_ids.shape[1]
-        return output, Cache(index, counts, tuple(keys), tuple(values))
+        return output, Cache(cache.index + time, counts, tuple(keys), tuple(values))
 
     def init_cache(self, batch: int, length: int) -> Cache:
         """An empty cache for ``length`` tokens. Dynamic scaling takes its frequencies from it.

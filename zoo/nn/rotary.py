@@ -31,17 +31,18 @@ def parse(scaling: str) -> tuple[str, dict[str, float]]:
     name, *words = scaling.split() or [""]
     if name not in SCALINGS:
         raise InputError(f"unknown rope scaling {name!r}; there are: {', '.join(SCALINGS)}")
-    pairs = [word.partition("=") for word in words]
+    wanted = SCALINGS[name]
     try:
-        numbers = {key: float(value) for key, _, value in pairs}
+        numbers = {key: float(value) for key, _, value in (word.partition("=") for word in words)}
     except ValueError:
         numbers = {}
-    wanted = SCALINGS[name]
-    if sorted(key for key, _, _ in pairs) != sorted(wanted) or not all(
-        0 < number < math.inf for number in numbers.values()
-    ):
+    fits = sorted(numbers) == sorted(wanted) and len(words) == len(wanted)
+    fits = fits and all(0 < number < math.inf for number in numbers.values())
+    if not fits or numbers.get("low", 0) >= numbers.get("high", 1):
         form = " ".join([name, *(f"{key}=<number>" for key in wanted)])
-        raise InputError(f"rope scaling {scaling!r} is none; write {form!r}, numbers above 0")
+        raise InputError(
+            f"rope scaling {scaling!r} is none; write {form!r}, numbers above 0, low below high"
+        )
     return name, numbers
 
 

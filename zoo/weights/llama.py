@@ -171,10 +171,8 @@ def _read_rope(given: Mapping[str, Any], max_length: int, wrong: list[str]) -> t
         numbers |= {"low": rope.get("low_freq_factor"), "high": rope.get("high_freq_factor")}
     elif name == "yarn":
         factor = numbers["factor"] = rope.get("factor", max_length / trained)
-        scales = rope.get("mscale"), rope.get("mscale_all_dim")
-        usual = _gain(factor, 1)
-        if all(scales):
-            usual = _gain(factor, scales[0]) / _gain(factor, scales[1])
+        one, other = rope.get("mscale"), rope.get("mscale_all_dim")
+        usual = _gain(factor, one) / _gain(factor, other) if one and other else _gain(factor, 1)
         numbers["gain"] = rope.get("attention_factor", usual)
         numbers |= {"low": rope.get("beta_slow") or 1, "high": rope.get("beta_fast") or 32}
         if not rope.get("truncate", True):
