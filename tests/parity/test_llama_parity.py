@@ -2,44 +2,20 @@
 ``python tests/parity/test_llama_parity.py`` from the repository's root freezes what transformers
 computes for the normal suite (tests/weights/test_llama_weights.py)."""
 
-import json
+import sys
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-import torch
-import transformers
 
-from zoo.weights import llama, mapping
+sys.path.insert(0, str(Path(__file__).parent))
+import decoders
+from decoders import case
+
+from zoo.weights import llama
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "llama_transformers.npz"
-FAMILIES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
-HEADS = {
-    "text-generation": "ForCausalLM",
-    "feature-extraction": "Model",
-    "text-classification": "ForSequenceClassification",
-}
-TIME, PAD = 13, 0
-
-
-def case(kind: str, width: int, heads: int, groups: int, **values: Any) -> dict[str, Any]:
-    """The config.json of a small model."""
-    return {
-        "model_type": kind,
-        "vocab_size": 19,
-        "hidden_size": width,
-        "num_hidden_layers": 2,
-        "num_attention_heads": heads,
-        "num_key_value_heads": groups,
-        "intermediate_size": 22,
-        "max_position_embeddings": 32,
-        "pad_token_id": PAD,
-        "num_labels": 3,
-    } | values
 
 
 def rope(kind: str, theta: float = 500.0, **numbers: float) -> dict[str, Any]:
@@ -84,178 +60,35 @@ FROZEN = ("llama llama3", "mistral yarn", "qwen2 window", "qwen3 biases")
 TRAINED = ("llama biases", "mistral window 4", "qwen2 tied", "qwen3 biases")
 
 
-def reference(values: dict[str, Any], task: str, seed: int = 0) -> Any:
-    """Transformers' model with random weights that float16 holds exactly."""
-    kind = values["model_type"]
-    config = transformers.AutoConfig.for_model(**values)
-    model = getattr(transformers, FAMILIES[kind] + HEADS[task])(config).eval()
-    rng = np.random.default_rng(seed)
-    with torch.no_grad():
-        for name, weight in sorted(model.named_parameters()):
-            noise = rng.normal(size=weight.shape) * (0.5 if weight.ndim == 1 else 0.35)
-            value = noise + ("norm" in name)
-            weight.copy_(torch.tensor(value.astype(np.float16).astype(np.float32)))
-    return model
-
-
-def batch(seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and mask: no padding, padding on the right, padding on the left."""
-    ids = np.random.default_rng(seed).integers(1, 19, (3, TIME))
-    mask = np.ones_like(ids)
-    mask[1, 9:] = mask[2, :5] = 0
-    return np.where(mask == 1, ids, PAD), mask
-
-
-def state(model: Any) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in model.state_dict().items()}
-
-
-def rules(cfg: Any, task: str) -> list[mapping.Rule]:
-    prefix = "" if task == "feature-extraction" else llama.PREFIX
-    return mapping.under(prefix, llama.backbone(cfg)) + llama.head(cfg, task)
-
-
-def nested(flat: dict[str, np.ndarray]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, last = path.split("/")
-        node = tree
-        for part in parents:
-            node = node.setdefault(part, {})
-        node[last] = jnp.asarray(value)
-    return tree
-
-
-def flat(tree: Any) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(x) for p, x in leaves}
-
-
-def ours(values: dict[str, Any], task: str, theirs: Any) -> tuple[Any, dict[str, Any]]:
-    """Our model and its params, read from theirs; every parameter is filled."""
-    cfg = llama.read_config(values)
-    model = cfg.build(task)
-    params = nested(mapping.read_all(rules(cfg, task), state(theirs).__getitem__))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), **cfg.inputs())["params"]
-    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes)
-    return model, params
-
-
-def run(model: Any, task: str, ids: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    mask = None if mask is None else torch.tensor(mask)
-    with torch.no_grad():
-        output = model(torch.tensor(ids), attention_mask=mask)
-    return (output.last_hidden_state if task == "feature-extraction" else output.logits).numpy()
-
-
-def close(result: Any, want: np.ndarray) -> None:
-    error = np.abs(np.asarray(result) - want).max() / want.std()
-    print("largest error over the standard deviation:", error)
-    assert error <= 2e-5
-
-
-@pytest.mark.parametrize("task", HEADS)
+@pytest.mark.parametrize("task", decoders.TASKS)
 @pytest.mark.parametrize("name", CASES)
 def test_outputs(name: str, task: str) -> None:
-    theirs = reference(CASES[name], task)
-    model, params = ours(CASES[name], task, theirs)
-    ids, mask = batch()
-    result = jax.jit(model.apply)({"params": params}, ids, mask)
-    want = run(theirs, task, ids, mask)
-    if task != "text-classification":
-        result, want = np.asarray(result)[mask == 1], want[mask == 1]
-    close(result, want)
+    decoders.compare_outputs(llama, CASES[name], task)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_tensor_comes_back_as_it_was(name: str) -> None:
-    for task in HEADS:
-        theirs = reference(CASES[name], task)
-        model, params = ours(CASES[name], task, theirs)
-        back = mapping.write_all(rules(model.cfg, task), flat(params))
-        want = state(theirs)
-        if model.cfg.tied:
-            want.pop("lm_head.weight", None)
-        assert back.keys() == want.keys()
-        for key, value in want.items():
-            assert back[key].tobytes() == value.tobytes(), key
+    for task in decoders.TASKS:
+        decoders.compare_tensors(llama, CASES[name], task)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_config_that_we_write_computes_the_same(name: str) -> None:
-    cfg, task = llama.read_config(CASES[name]), "text-generation"
-    written = json.loads(json.dumps(llama.write_config(cfg, task)))
-    again = llama.read_config(written)
-    assert again == cfg
-    (architecture,) = written["architectures"]
-    assert llama.ARCHITECTURES[architecture] == task
-    ids, _ = batch()
-    first, second = reference(CASES[name], task), reference(written, task)
-    second.load_state_dict(first.state_dict())
-    close(run(second, task, ids, None), run(first, task, ids, None))
+    for task in decoders.TASKS:
+        decoders.compare_written_config(llama, CASES[name], task)
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_gradients_and_three_steps(name: str) -> None:
-    task = "text-generation"
-    theirs = reference(CASES[name], task)
-    model, params = ours(CASES[name], task, theirs)
-    ids, mask = batch()
-    target = np.random.default_rng(2).normal(size=(*ids.shape, 19)).astype(np.float32)
-    target *= mask[..., None] / mask.sum()  # padding has no loss
-
-    def loss(params: Any) -> jax.Array:
-        return jnp.sum(jax.nn.log_softmax(model.apply({"params": params}, ids, mask)) * target)
-
-    def torch_loss() -> Any:
-        logits = theirs(torch.tensor(ids), attention_mask=torch.tensor(mask)).logits
-        return (torch.log_softmax(logits, -1) * torch.tensor(target)).sum()
-
-    optimizer = optax.adamw(1e-3, eps=1e-6, weight_decay=0.1)
-    step = torch.optim.AdamW(theirs.parameters(), 1e-3, eps=1e-6, weight_decay=0.1)
-    moments, gradient = optimizer.init(params), jax.jit(jax.grad(loss))
-    start = params
-    table = rules(model.cfg, task)
-    for n in range(3):
-        step.zero_grad()
-        torch_loss().backward()
-        gradients = gradient(params)
-        if n == 0:
-            want = {key: weight.grad.numpy() for key, weight in theirs.named_parameters()}
-            size = max(np.abs(value).max() for value in want.values())
-            for key, value in mapping.write_all(table, flat(gradients)).items():
-                error = np.abs(value - want[key]).max() / size
-                assert error <= 1e-5, (key, error)
-        step.step()
-        updates, moments = optimizer.update(gradients, moments, params)
-        params = optax.apply_updates(params, updates)
-    want = mapping.read_all(table, state(theirs).__getitem__)
-    for key, value in flat(params).items():
-        assert np.abs(value - flat(start)[key]).max() > 1e-3, key
-        np.testing.assert_allclose(value, want[key], rtol=0, atol=3e-5, err_msg=key)
-
-
-def test_frozen_values_are_what_transformers_computes() -> None:
-    frozen, live = np.load(GOLDEN), freeze()
-    assert set(frozen.files) == live.keys()
-    for key, value in live.items():
-        if value.dtype == np.float32:
-            np.testing.assert_allclose(frozen[key], value, rtol=0, atol=1e-5, err_msg=key)
-        else:
-            np.testing.assert_array_equal(frozen[key], value, err_msg=key)
+    decoders.compare_training(llama, CASES[name])
 
 
 def freeze() -> dict[str, np.ndarray]:
-    """Config, weights, inputs and logits of the frozen cases."""
-    found, (ids, mask) = {}, batch()
-    found["input_ids"], found["attention_mask"] = ids.astype(np.int32), mask.astype(np.int32)
-    for name in FROZEN:
-        model = reference(CASES[name], "text-generation")
-        found[f"{name}/config"] = np.array(json.dumps(CASES[name]))
-        found[f"{name}/logits"] = run(model, "text-generation", ids, mask)
-        for key, value in state(model).items():
-            found[f"{name}/weight/{key}"] = value.astype(np.float16)
-    return found
+    return decoders.freeze(llama, {name: CASES[name] for name in FROZEN})
+
+
+def test_frozen_values_are_what_transformers_computes() -> None:
+    decoders.compare_frozen(np.load(GOLDEN), freeze())
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from zoo.nn.cache import Cache, empty_cache, extend, look
 from zoo.nn.dense import Dense, Embed
 from zoo.nn.dropout import Dropout
 from zoo.nn.gated import GatedMLP
+from zoo.nn.last_token import last_token
 from zoo.nn.norm import RMSNorm
 
 TASKS = ("text-generation", "feature-extraction", "text-classification")
@@ -167,7 +168,7 @@ class Llama(nn.Module):
 
         if self.task == "text-classification":
             head = Dense(cfg.num_classes, use_bias=False, **types, kernel_init=INIT, name="head")
-            output = head(_last(x_BTD, mask))
+            output = head(last_token(x_BTD, mask))
         elif self.task == "feature-extraction":
             output = x_BTD
         elif cfg.tied:
@@ -265,14 +266,6 @@ class Attention(nn.Module):
         y_BHTK = grouped_attention(q_BHTK, key, value, seen, lambda weights: drop(weights, train))
         out = Dense(cfg.width, use_bias=cfg.out_bias, **types, kernel_init=INIT, name="out")
         return out(merge_heads(y_BHTK)), key, value
-
-
-def _last(x: Float[Array, "B T D"], mask: Int[Array, "B T"] | None) -> Float[Array, "B D"]:
-    """The last token that counts; the first where none does."""
-    if mask is None:
-        return x[:, -1]
-    place = jnp.max(jnp.where(mask != 0, jnp.arange(x.shape[1]), 0), axis=1)
-    return jnp.take_along_axis(x, place[:, None, None], axis=1)[:, 0]
 
 
 LLAMA3 = Config(128_256, num_kv_heads=8, hidden=14_336, max_length=8192, rope_base=500_000.0)
