@@ -17,7 +17,7 @@ import pytest
 
 import zoo.models
 from zoo.errors import InputError
-from zoo.models import cnn, mlp, registry, rnn, transformer
+from zoo.models import cnn, gemma, llama, mlp, registry, rnn, transformer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "names"
 KEY = jax.random.key(0)
@@ -75,6 +75,52 @@ TABLE = {
         (2, 3),
         task="text-classification",
         no_gradient=("key/bias",),
+    ),
+    "gemma": Row(
+        gemma.Config(vocab_size=5, width=10, depth=1, num_heads=4, num_kv_heads=2, head_dim=6,
+                     hidden=12, max_length=16, attention_bias=True),
+        (2, 16, 5),
+    ),
+    "gemma 2": Row(
+        gemma.Config(vocab_size=5, width=10, depth=2, num_heads=2, num_kv_heads=1, head_dim=4,
+                     hidden=12, max_length=16, window=3, global_layers=(1,), post_norm=True,
+                     score_cap=5.0, logit_cap=3.0, dropout=0.1),
+        (2, 16, 5),
+    ),
+    "gemma 3 hidden states": Row(
+        gemma.Config(vocab_size=5, width=10, depth=1, num_heads=2, num_kv_heads=2, head_dim=4,
+                     hidden=12, max_length=16, post_norm=True, qk_norm=True, window=3),
+        (2, 16, 10),
+        task="feature-extraction",
+    ),
+    "gemma classes": Row(
+        gemma.Config(vocab_size=5, width=10, depth=1, num_heads=2, num_kv_heads=2, head_dim=4,
+                     hidden=12, max_length=16, num_classes=3),
+        (2, 3),
+        task="text-classification",
+    ),
+    "llama": Row(
+        llama.Config(vocab_size=5, width=10, depth=2, num_heads=4, num_kv_heads=2, head_dim=6,
+                     hidden=12, max_length=16),
+        (2, 16, 5),
+    ),
+    "llama window biases tied": Row(
+        llama.Config(vocab_size=5, width=10, depth=2, num_heads=2, num_kv_heads=1, head_dim=4,
+                     hidden=12, max_length=16, window=3, full_layers=(0,), qkv_bias=True,
+                     out_bias=True, mlp_bias=True, tied=True, dropout=0.1),
+        (2, 16, 5),
+    ),
+    "llama norms hidden states": Row(
+        llama.Config(vocab_size=5, width=10, depth=1, num_heads=2, num_kv_heads=2, head_dim=4,
+                     hidden=12, max_length=16, qk_norm=True),
+        (2, 16, 10),
+        task="feature-extraction",
+    ),
+    "llama classes": Row(
+        llama.Config(vocab_size=5, width=10, depth=1, num_heads=2, num_kv_heads=2, head_dim=4,
+                     hidden=12, max_length=16, num_classes=3),
+        (2, 3),
+        task="text-classification",
     ),
 }  # fmt: skip
 SIZES = registry.list_models()

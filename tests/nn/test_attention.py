@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo.nn.attention import attention, causal_mask, merge_heads, padding_mask, split_heads
+from zoo.nn.attention import (
+    attention,
+    causal_mask,
+    grouped_attention,
+    merge_heads,
+    padding_mask,
+    split_heads,
+)
 from zoo.nn.positions import sinusoidal
 
 
@@ -23,6 +30,16 @@ def test_equals_the_formula_query_by_query():
         weights = np.exp(np.asarray(k[b, h, seen] @ q[b, h, t]) / np.sqrt(5.0))
         want = weights @ np.asarray(v[b, h, seen]) / weights.sum()
         np.testing.assert_allclose(result[b, h, t], want, atol=1e-5)
+
+
+def test_grouped_queries_equal_repeated_heads():
+    for groups in (1, 2, 6):
+        q, k, v = arrays((2, 6, 4, 5), (2, groups, 7, 5), (2, groups, 7, 5))
+        repeated = [jnp.repeat(x, 6 // groups, axis=1) for x in (k, v)]
+        ragged = jnp.asarray(np.random.default_rng(1).random((2, 1, 4, 7)) < 0.7)
+        for mask in (None, ragged, ragged[:1], ragged[:, :, :1]):
+            want = attention(q, *repeated, mask)
+            np.testing.assert_allclose(grouped_attention(q, k, v, mask), want, atol=1e-6)
 
 
 def test_a_query_that_sees_nothing_gets_zeros_and_finite_gradients():

@@ -1,4 +1,4 @@
-"""Layer and batch normalisation: formulas, gradients, and devices."""
+"""Layer, root-mean-square and batch normalisation: formulas, gradients, and devices."""
 
 import functools
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from zoo.nn.norm import BatchNorm, LayerNorm
+from zoo.nn.norm import BatchNorm, LayerNorm, RMSNorm
 
 KEY = jax.random.key(0)
 
@@ -27,6 +27,27 @@ def test_layer_norm_of_bfloat16_takes_its_statistics_in_float32():
     exact = LayerNorm().init_with_output(KEY, x.astype(jnp.float32))[0]
     assert y.dtype == jnp.bfloat16
     np.testing.assert_array_equal(y, exact.astype(jnp.bfloat16))
+
+
+def test_rms_norm_follows_its_formula():
+    x = 3 + 2 * jax.random.normal(KEY, (4, 5, 16))
+    scale = jnp.arange(16.0)
+    assert jax.tree.map(jnp.shape, RMSNorm().init(KEY, x)["params"]) == {"scale": (16,)}
+    y = RMSNorm(0.5).apply({"params": {"scale": scale}}, x)
+    want = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + 0.5) * scale
+    np.testing.assert_allclose(y, want, rtol=1e-5)
+
+
+def test_rms_norm_of_bfloat16_rounds_once_and_float64_stays():
+    x = (100 + jax.random.normal(KEY, (4, 256))).astype(jnp.bfloat16)
+    y = RMSNorm().init_with_output(KEY, x)[0]
+    exact = RMSNorm().init_with_output(KEY, x.astype(jnp.float32))[0]
+    np.testing.assert_array_equal(y, exact.astype(jnp.bfloat16))
+    with jax.enable_x64(True):
+        x = np.random.default_rng(0).normal(size=(3, 8))
+        y = RMSNorm(1e-9).apply({"params": {"scale": jnp.ones(8)}}, jnp.asarray(x))
+        want = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + 1e-9)
+        np.testing.assert_allclose(y, want, rtol=1e-13)
 
 
 def plain(x, scale, bias, epsilon=1e-5):

@@ -55,6 +55,31 @@ def attention(
     return jnp.einsum("bhts,bhsk->bhtk", weights, value)
 
 
+def grouped_attention(
+    query: Float[Array, "B H T K"],
+    key: Float[Array, "B G S K"],
+    value: Float[Array, "B G S K"],
+    mask: Bool[Array, "#B 1 #T #S"] | None = None,
+    dropout: Callable[[Array], Array] | None = None,
+) -> Float[Array, "B H T K"]:
+    """Attention in which H / G query heads, one after the other, share each key and value head
+    (Ainslie et al., 2023, https://arxiv.org/abs/2305.13245).
+
+    The queries of a group stand under each other in one product, so nothing is repeated. Arguments
+    as for ``attention``; ``dropout`` sees the weights as ``[B, G, H / G * T, S]``.
+    """
+    batch, heads, time, features = query.shape
+    groups, keys = key.shape[1:3]
+    if groups == heads:
+        return attention(query, key, value, mask, dropout)
+    stacked = query.reshape(batch, groups, heads // groups * time, features)
+    if mask is not None and mask.shape[2] > 1:
+        shape = (mask.shape[0], 1, heads // groups, time, keys)
+        mask = jnp.broadcast_to(mask[:, :, None], shape).reshape(mask.shape[0], 1, -1, keys)
+    y = attention(stacked, key, value, mask, dropout)
+    return y.reshape(query.shape)
+
+
 def padding_mask(attention_mask: Int[Array, "B S"] | Bool[Array, "B S"]) -> Bool[Array, "B 1 1 S"]:
     """Hides the keys whose attention mask is 0 from every query."""
     return (attention_mask != 0)[:, None, None, :]

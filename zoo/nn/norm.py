@@ -1,4 +1,4 @@
-"""Layer normalisation and batch normalisation. Statistics are taken in at least float32."""
+"""Layer, root-mean-square and batch normalisation. Statistics are taken in at least float32."""
 
 import math
 
@@ -31,6 +31,26 @@ class LayerNorm(nn.Module):
         variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
         y = centred * jax.lax.rsqrt(variance + self.epsilon)
         return (y * scale + bias).astype(self.dtype or x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Each vector brought to root mean square 1, then ``* scale`` (Zhang and Sennrich, 2019,
+    https://arxiv.org/abs/1910.07467).
+
+    Parameter: ``scale`` ``[D]``.
+    """
+
+    epsilon: float = 1e-6
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*lead D"]) -> Float[Array, "*lead D"]:
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], self.param_dtype)
+        wide = _widen(x)
+        square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+        y = wide * jax.lax.rsqrt(square + self.epsilon)
+        return (y * _widen(scale)).astype(self.dtype or x.dtype)
 
 
 class BatchNorm(nn.Module):

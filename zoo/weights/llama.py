@@ -1,0 +1,284 @@
+"""Transformers' Llama, Mistral, Qwen2 and Qwen3 as `zoo.models.llama`."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.errors import InputError
+from zoo.models.llama import Config
+from zoo.nn import rotary
+from zoo.weights.mapping import Rule, dense, norm, repeat
+
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+ARCHITECTURES: dict[str, str] = {
+    f"{family}{head}": task
+    for family in ("Llama", "Mistral", "Qwen2", "Qwen3")
+    for head, task in (
+        ("ForCausalLM", "text-generation"),
+        ("Model", "feature-extraction"),
+        ("ForSequenceClassification", "text-classification"),
+    )
+}
+PREFIX = "model."
+IGNORED = (r".*rotary_emb\.inv_freq", r"lm_head\.weight")
+"""Frequencies, which follow from the config; the head where it is the embedding or has no use."""
+
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+}
+QWEN = {"vocab_size": 151_936, "intermediate_size": 22_016, "num_key_value_heads": 32,
+        "max_position_embeddings": 32_768, "max_window_layers": 28}  # fmt: skip
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {"intermediate_size": 11_008, "max_position_embeddings": 2048},
+    "mistral": {"intermediate_size": 14_336, "num_key_value_heads": 8,
+                "max_position_embeddings": 131_072},
+    "qwen2": QWEN,
+    "qwen3": QWEN | {"head_dim": 128},
+}  # fmt: skip
+"""What transformers takes where a config.json is silent, for each model_type."""
+
+
+def backbone(cfg: Config) -> list[Rule]:
+    """All but the head; their names without `PREFIX`."""
+    layer = [
+        *norm("layers.{i}.input_layernorm", "layer{i}/norm1", bias=False),
+        *norm("layers.{i}.post_attention_layernorm", "layer{i}/norm2", bias=False),
+        *dense("layers.{i}.self_attn.o_proj", "layer{i}/attention/out", cfg.out_bias),
+    ]
+    for theirs, ours in (("q", "query"), ("k", "key"), ("v", "value")):
+        path = f"layer{{i}}/attention/{ours}"
+        layer += dense(f"layers.{{i}}.self_attn.{theirs}_proj", path, cfg.qkv_bias)
+        if cfg.qk_norm and theirs != "v":
+            layer += norm(f"layers.{{i}}.self_attn.{theirs}_norm", f"{path}_norm", bias=False)
+    for part in ("gate", "up", "down"):
+        layer += dense(f"layers.{{i}}.mlp.{part}_proj", f"layer{{i}}/mlp/{part}", cfg.mlp_bias)
+    return [
+        Rule("embed_tokens.weight", "embed/embedding"),
+        *repeat(layer, cfg.depth),
+        *norm("norm", "norm", bias=False),
+    ]
+
+
+def head(cfg: Config, task: str) -> list[Rule]:
+    """The task's head; their names in full."""
+    if task == "text-classification":
+        return dense("score", "head", bias=False)
+    if task == "text-generation" and not cfg.tied:
+        return dense("lm_head", "head", bias=False)
+    return []
+
+
+def read_config(values: Mapping[str, Any]) -> Config:
+    """The Config of a hub's config.json.
+
+    Raises:
+        InputError: another model_type, or values that change the computation in ways that the
+            model does not know; the message lists them all.
+    """
+    kind = values.get("model_type")
+    if kind not in MODEL_TYPES:
+        raise InputError(f"model_type {kind!r} is none of {', '.join(MODEL_TYPES)}")
+    given = DEFAULTS[kind] | {k: v for k, v in values.items() if v is not None}
+    wrong = []
+    act = given.get("hidden_act", "silu")
+    if act not in ACTIVATIONS:
+        wrong.append(f"hidden_act {act!r} (known: {', '.join(ACTIVATIONS)})")
+    if "quantization_config" in given:
+        wrong.append("quantization_config (only plain weights are read)")
+    num_heads, width = given.get("num_attention_heads", 32), given.get("hidden_size", 4096)
+    depth, max_length = given.get("num_hidden_layers", 32), given["max_position_embeddings"]
+    window, full_layers = _read_window(kind, given, values, depth, wrong)
+    base, scaling = _read_rope(given, max_length, wrong)
+    if wrong:
+        raise InputError(f"config.json of a {kind}: not supported: {'; '.join(wrong)}")
+    if scaling.startswith("dynamic"):  # the one for sequences beyond max_position_embeddings
+        max_length = int(max_length * rotary.parse(scaling)[1]["factor"])
+    bias = kind in ("llama", "qwen3") and given.get("attention_bias", False)
+    return Config(
+        vocab_size=given.get("vocab_size", 32_000),
+        width=width,
+        depth=depth,
+        num_heads=num_heads,
+        num_kv_heads=given.get("num_key_value_heads", num_heads),
+        head_dim=given.get("head_dim", width // num_heads),
+        hidden=given["intermediate_size"],
+        activation=ACTIVATIONS[act],
+        epsilon=float(given.get("rms_norm_eps", 1e-6)),
+        dropout=float(given.get("attention_dropout", 0.0)),
+        max_length=max_length,
+        window=window,
+        full_layers=full_layers,
+        qkv_bias=kind == "qwen2" or bias,
+        out_bias=bias,
+        mlp_bias=kind == "llama" and given.get("mlp_bias", False),
+        qk_norm=kind == "qwen3",
+        tied=given.get("tie_word_embeddings", False),
+        rope_base=base,
+        rope_scaling=scaling,
+        num_classes=given.get("num_labels") or len(given.get("id2label", (0, 1))),
+    )
+
+
+def _read_window(
+    kind: str, given: Mapping[str, Any], values: Mapping[str, Any], depth: int, wrong: list[str]
+) -> tuple[int | None, tuple[int, ...]]:
+    """The window, and the layers without it. Null differs from silence: it is no window."""
+    window = values.get("sliding_window", 4096)
+    if kind == "llama" or window is None:
+        return None, ()
+    if kind == "mistral":
+        return window, ()
+    if not given.get("use_sliding_window", False):
+        return None, ()
+    first = given["max_window_layers"]
+    kinds = given.get("layer_types") or [
+        "sliding_attention" if i >= first else "full_attention" for i in range(depth)
+    ]
+    if len(kinds) != depth or set(kinds) - {"sliding_attention", "full_attention"}:
+        wrong.append(f"layer_types {kinds} of {depth} layers")
+    full = tuple(i for i, kind in enumerate(kinds) if kind == "full_attention")
+    return (None, ()) if len(full) == depth else (window, full)
+
+
+def _read_rope(given: Mapping[str, Any], max_length: int, wrong: list[str]) -> tuple[float, str]:
+    """Base and scaling, of `rope_parameters` or the older `rope_theta` and `rope_scaling`."""
+    rope = given.get("rope_scaling") or given.get("rope_parameters") or {}
+    rope = {key: value for key, value in rope.items() if value is not None}
+    name = rope.get("rope_type", rope.get("type", "default"))
+    base = float(rope.get("rope_theta", given.get("rope_theta", 10_000.0)))
+    for key in ("full_attention", "sliding_attention"):
+        if key in rope:
+            wrong.append(f"rope_parameters of {key} alone")
+    if (part := rope.get("partial_rotary_factor", given.get("partial_rotary_factor", 1))) != 1:
+        wrong.append(f"partial_rotary_factor {part}")
+    if name not in rotary.SCALINGS:
+        wrong.append(f"rope_type {name!r} (known: {', '.join(rotary.SCALINGS)})")
+        return base, "default"
+    trained = given.get("original_max_position_embeddings") or rope.get(
+        "original_max_position_embeddings", max_length
+    )
+    numbers = {"factor": rope.get("factor"), "trained": trained}
+    if name == "dynamic":
+        numbers["trained"] = max_length
+    elif name == "llama3":
+        numbers |= {"low": rope.get("low_freq_factor"), "high": rope.get("high_freq_factor")}
+    elif name == "yarn":
+        factor = numbers["factor"] = rope.get("factor", max_length / trained)
+        one, other = rope.get("mscale"), rope.get("mscale_all_dim")
+        usual = _gain(factor, one) / _gain(factor, other) if one and other else _gain(factor, 1)
+        numbers["gain"] = rope.get("attention_factor", usual)
+        numbers |= {"low": rope.get("beta_slow") or 1, "high": rope.get("beta_fast") or 32}
+        if not rope.get("truncate", True):
+            wrong.append("truncate false of rope_type 'yarn'")
+    wanted = rotary.SCALINGS[name]
+    if missing := [key for key in wanted if numbers[key] is None]:
+        wrong.append(f"rope_type {name!r} without {' and '.join(missing)}")
+        return base, "default"
+    return base, " ".join([name, *(f"{key}={_short(numbers[key])}" for key in wanted)])
+
+
+def _gain(factor: float, scale: float) -> float:
+    """YaRN's attention factor (its equation 15, with DeepSeek's ``mscale``)."""
+    return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
+
+
+def _short(number: float) -> float:
+    """Whole numbers without a point."""
+    return int(number) if number == int(number) else number
+
+
+def write_config(cfg: Config, task: str) -> dict[str, Any]:
+    """What config.json must say for transformers to open the model: the first model_type that
+    computes it, its class, and every value that counts.
+
+    Raises:
+        InputError: no model_type of transformers computes this Config.
+    """
+    kind = _model_type(cfg)
+    family = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}[kind]
+    classes = [n for n, of in ARCHITECTURES.items() if of == task and n.startswith(family)]
+    name, numbers = rotary.parse(cfg.rope_scaling)
+    values: dict[str, Any] = {
+        "architectures": classes,
+        "model_type": kind,
+        "vocab_size": cfg.vocab_size,
+        "hidden_size": cfg.width,
+        "num_hidden_layers": cfg.depth,
+        "num_attention_heads": cfg.num_heads,
+        "num_key_value_heads": cfg.num_kv_heads,
+        "head_dim": cfg.head_dim,
+        "intermediate_size": cfg.hidden,
+        "hidden_act": {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}.get(
+            cfg.activation, cfg.activation
+        ),
+        "rms_norm_eps": cfg.epsilon,
+        "attention_dropout": cfg.dropout,
+        "max_position_embeddings": int(numbers["trained"]) if name == "dynamic" else cfg.max_length,
+        "tie_word_embeddings": cfg.tied,
+        "num_labels": cfg.num_classes,
+        "rope_theta": cfg.rope_base,
+        "rope_parameters": _write_rope(cfg),
+    }
+    if name != "default":  # where releases before 5 look for it
+        values["rope_scaling"] = values["rope_parameters"]
+    if kind in ("llama", "qwen3"):
+        values["attention_bias"] = cfg.qkv_bias
+    if kind == "llama":
+        values["mlp_bias"] = cfg.mlp_bias
+    if kind == "mistral":
+        values["sliding_window"] = cfg.window
+    if kind in ("qwen2", "qwen3"):
+        full = set(cfg.full_layers if cfg.window else range(cfg.depth))
+        values |= {
+            "use_sliding_window": cfg.window is not None,
+            "sliding_window": cfg.window,
+            "max_window_layers": len(full),
+            "layer_types": [
+                "full_attention" if i in full else "sliding_attention" for i in range(cfg.depth)
+            ],
+        }
+    return values
+
+
+def _model_type(cfg: Config) -> str:
+    windows = cfg.window is not None
+    biases = (cfg.qkv_bias, cfg.out_bias, cfg.mlp_bias)
+    if cfg.activation not in ACTIVATIONS.values():
+        raise InputError(f"transformers' Llama family has no activation {cfg.activation!r}")
+    if cfg.qk_norm and biases in ((False, False, False), (True, True, False)):
+        return "qwen3"
+    if not cfg.qk_norm and biases == (True, False, False):
+        return "qwen2"
+    whole = cfg.width % cfg.num_heads == 0  # transformers' Llama insists on it
+    if not cfg.qk_norm and not windows and whole and cfg.qkv_bias == cfg.out_bias:
+        return "llama"
+    if not cfg.qk_norm and not cfg.full_layers and not any(biases):
+        return "mistral"
+    raise InputError(
+        "no model of transformers' Llama family has these together: "
+        f"qkv_bias {cfg.qkv_bias}, out_bias {cfg.out_bias}, mlp_bias {cfg.mlp_bias}, "
+        f"qk_norm {cfg.qk_norm}, window {cfg.window}, full_layers {cfg.full_layers}, "
+        f"width {cfg.width}, num_heads {cfg.num_heads}"
+    )
+
+
+def _write_rope(cfg: Config) -> dict[str, Any]:
+    name, numbers = rotary.parse(cfg.rope_scaling)
+    rope: dict[str, Any] = {"rope_type": name, "rope_theta": cfg.rope_base}
+    if name != "default":
+        rope["factor"] = numbers["factor"]
+    if name in ("llama3", "yarn"):
+        rope["original_max_position_embeddings"] = int(numbers["trained"])
+    if name == "llama3":
+        rope |= {"low_freq_factor": numbers["low"], "high_freq_factor": numbers["high"]}
+    if name == "yarn":
+        rope |= {"beta_slow": numbers["low"], "beta_fast": numbers["high"]}
+        rope["attention_factor"] = numbers["gain"]
+    return rope
