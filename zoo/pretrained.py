@@ -64,7 +64,7 @@ def from_pretrained(
     family = loading.family_of(values)
     saved_task = loading.task_of(family, values)
     task = task or saved_task
-    cfg = family.read_config(values)
+    cfg = _config(folder, family, values)
     fields = {field.name for field in dataclasses.fields(cfg)}
     cfg = dataclasses.replace(cfg, **{k: v for k, v in read_labels(values).items() if k in fields})
     if "num_classes" in config_changes and "labels" in fields:
@@ -180,6 +180,17 @@ def _from_run(
         )
     opened = runs.open_run(folder)
     return opened.module, opened.variables
+
+
+def _config(folder: Path, family: Any, values: dict[str, Any]) -> Any:
+    """The Config of config.json, every field of the type it declares."""
+    try:
+        cfg = family.read_config(values)
+        return registry.replace(cfg, **vars(cfg))
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from None
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        raise InputError(f"{folder / 'config.json'} is damaged: {error}") from None
 
 
 def _inside(folder: Path, name: str) -> Path:

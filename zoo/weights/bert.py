@@ -60,9 +60,10 @@ def read_config(values: dict[str, Any]) -> Config:
     return Config(**known)
 
 
-def write_config(cfg: Config) -> dict[str, Any]:
-    """What transformers needs beside the names of architecture and labels."""
+def write_config(cfg: Config, task: str) -> dict[str, Any]:
+    """What transformers needs to open the model, beside the names of labels."""
     return {
+        "architectures": [next(name for name, of in ARCHITECTURES.items() if of == task)],
         "model_type": "bert", "hidden_act": from_activation(cfg.activation),
         "classifier_dropout": cfg.head_dropout,
         **{theirs: getattr(cfg, ours) for theirs, ours in FIELDS.items()},

@@ -21,6 +21,7 @@ from zoo.weights.mapping import Rule, at_prefix, names, under
 from zoo.weights.torch_zip import TorchTensor
 
 MAX_SHARD = 5 * 10**9  # bytes of a file, as transformers cuts them
+BARE = "feature-extraction"  # the model without head, whose names have no prefix
 CLASSIFIERS = ("text-classification", "token-classification", "image-classification")
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -57,7 +58,9 @@ def task_of(family: types.ModuleType, values: Mapping[str, Any]) -> str:
     Raises:
         InputError: it is a head that is not known.
     """
-    given = values.get("architectures") or [next(iter(family.ARCHITECTURES))]
+    given = values.get("architectures")
+    if not given:
+        return BARE
     known = isinstance(given, list) and isinstance(given[0], str)
     if not known or given[0] not in family.ARCHITECTURES:
         raise InputError(
@@ -188,15 +191,13 @@ def write_folder(
     """
     from safetensors.numpy import save_file
 
-    architecture = next((a for a, t in family.ARCHITECTURES.items() if t == task), None)
-    if architecture is None:
+    if task not in family.ARCHITECTURES.values():
         raise InputError(f"transformers has no {family.MODEL_TYPES[0]} for {task}")
-    bare = next(iter(family.ARCHITECTURES.values())) == task
-    prefix = "" if bare else family.PREFIX
+    prefix = "" if task == BARE else family.PREFIX
     rules = under(prefix, family.backbone(cfg)) + at_prefix(prefix, family.head(cfg, task))
     if absent := sorted({p for r in rules for p in names(r.ours)} ^ params.keys()):
         raise InputError(f"the parameters do not fit the model: {_listed(absent)}")
-    values = {"architectures": [architecture], **family.write_config(cfg)}
+    values = family.write_config(cfg, task)
     if task in CLASSIFIERS:
         values |= write_labels(cfg.num_classes, getattr(cfg, "labels", ()))
     values["dtype"] = np.dtype(next(iter(params.values())).dtype).name
