@@ -17,7 +17,7 @@ import pytest
 
 import zoo.models
 from zoo.errors import InputError
-from zoo.models import cnn, mlp, registry, rnn, transformer
+from zoo.models import cnn, gpt2, mlp, registry, rnn, transformer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "names"
 KEY = jax.random.key(0)
@@ -72,6 +72,29 @@ TABLE = {
     "transformer encoder": Row(
         transformer.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16, num_classes=3,
                            max_length=16),
+        (2, 3),
+        task="text-classification",
+        no_gradient=("key/bias",),
+    ),
+    "gpt2": Row(
+        gpt2.Config(vocab_size=5, width=8, depth=2, num_heads=2, max_length=16),
+        (2, 16, 5),
+        no_gradient=("key/bias",),
+    ),
+    "gpt2 untied": Row(
+        gpt2.Config(vocab_size=5, width=8, depth=2, num_heads=2, hidden=12, activation="silu",
+                    max_length=16, tied=False, scale_by_width=False, scale_by_depth=True),
+        (2, 16, 5),
+        no_gradient=("key/bias",),
+    ),
+    "gpt2 features": Row(
+        gpt2.Config(vocab_size=5, width=8, depth=1, num_heads=2, max_length=16),
+        (2, 16, 8),
+        task="feature-extraction",
+        no_gradient=("key/bias",),
+    ),
+    "gpt2 classes": Row(
+        gpt2.Config(vocab_size=5, width=8, depth=1, num_heads=2, max_length=16, num_classes=3),
         (2, 3),
         task="text-classification",
         no_gradient=("key/bias",),
