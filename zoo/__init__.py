@@ -17,14 +17,25 @@ _VERBS = {
     "init": "zoo.models.registry",
     "summary": "zoo.inspect.summary",
     "features": "zoo.inspect.features",
+    "generate": "zoo.inference.generate",
 }
 
 _PARTS = ("inspect",)
 
-__all__ = ["__version__", "create_model", "features", "init", "inspect", "list_models", "summary"]
+__all__ = [
+    "__version__",
+    "create_model",
+    "features",
+    "generate",
+    "init",
+    "inspect",
+    "list_models",
+    "summary",
+]
 
 if TYPE_CHECKING:
     from zoo import inspect
+    from zoo.inference.generate import generate
     from zoo.inspect.features import features
     from zoo.inspect.summary import summary
     from zoo.models.registry import create_model, init, list_models

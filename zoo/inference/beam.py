@@ -134,7 +134,7 @@ def _step(
         _pick(total, chosen),
     )
     length = state.length + 1
-    ends = jnp.full(token.shape, False) | (length >= options.max_new_tokens)
+    ends = jnp.full(token.shape, length >= options.max_new_tokens)
     for eos in options.eos:
         ends |= token == eos
 

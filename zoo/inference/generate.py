@@ -162,9 +162,9 @@ def _whole(
 ) -> Generated:
     if options.num_beams > 1:
         beams = beam_search(model, options, variables, ids, mask, key)
-        best = jax.tree.map(lambda x: x[:, : options.num_return_sequences], beams)
+        first = jax.tree.map(lambda x: x[:, : options.num_return_sequences], beams)
         tokens, log_probs, scores = jax.tree.map(
-            lambda x: x.reshape(-1, *x.shape[2:]), (best.tokens, best.log_probs, best.scores)
+            lambda x: x.reshape(-1, *x.shape[2:]), (first.tokens, first.log_probs, first.scores)
         )
         return Generated(_join(ids, tokens, options), log_probs, scores)
 
