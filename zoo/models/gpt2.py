@@ -128,7 +128,7 @@ class GPT2(nn.Module):
         ids, attention_mask, type_ids = arrays
         assert ids is not None
         self._check(ids.shape[1])
-        places, seen, mask = look(ids.shape, attention_mask, cache)
+        places, seen, mask = look((ids.shape[0], ids.shape[1]), attention_mask, cache)
 
         embed = Embed(cfg.vocab_size, cfg.width, **types, embedding_init=_normal(), name="embed")
         position = Embed(
