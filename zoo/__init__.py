@@ -20,18 +20,20 @@ _VERBS = {
     "from_pretrained": "zoo.pretrained",
     "save_pretrained": "zoo.pretrained",
     "load_tokenizer": "zoo.data.tokenizer",
+    "generate": "zoo.inference.generate",
 }
 
 _PARTS = ("inspect",)
 
 __all__ = [
-    "__version__", "create_model", "features", "from_pretrained", "init", "inspect", "list_models",
-    "load_tokenizer", "save_pretrained", "summary",
+    "__version__", "create_model", "features", "from_pretrained", "generate", "init", "inspect",
+    "list_models", "load_tokenizer", "save_pretrained", "summary",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from zoo import inspect
     from zoo.data.tokenizer import load_tokenizer
+    from zoo.inference.generate import generate
     from zoo.inspect.features import features
     from zoo.inspect.summary import summary
     from zoo.models.registry import create_model, init, list_models

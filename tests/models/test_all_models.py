@@ -17,7 +17,7 @@ import pytest
 
 import zoo.models
 from zoo.errors import InputError
-from zoo.models import cnn, gemma, llama, mlp, registry, rnn, transformer
+from zoo.models import bert, cnn, gemma, gpt2, llama, mlp, registry, rnn, transformer
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "names"
 KEY = jax.random.key(0)
@@ -76,6 +76,18 @@ TABLE = {
         task="text-classification",
         no_gradient=("key/bias",),
     ),
+    **{
+        f"bert {task}": Row(
+            bert.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16, max_length=16,
+                        num_classes=3),
+            shape, task=task, no_gradient=("key/bias",),
+        )
+        for task, shape in {
+            "fill-mask": (2, 16, 5), "text-classification": (2, 3), "multiple-choice": (2,),
+            "token-classification": (2, 16, 3), "question-answering": (2, 16, 2),
+            "next-sentence-prediction": (2, 2),
+        }.items()
+    },
     "gemma": Row(
         gemma.Config(vocab_size=5, width=10, depth=1, num_heads=4, num_kv_heads=2, head_dim=6,
                      hidden=12, max_length=16, attention_bias=True),
@@ -121,6 +133,29 @@ TABLE = {
                      hidden=12, max_length=16, num_classes=3),
         (2, 3),
         task="text-classification",
+    ),
+    "gpt2": Row(
+        gpt2.Config(vocab_size=5, width=8, depth=2, num_heads=2, max_length=16),
+        (2, 16, 5),
+        no_gradient=("key/bias",),
+    ),
+    "gpt2 untied": Row(
+        gpt2.Config(vocab_size=5, width=8, depth=2, num_heads=2, hidden=12, activation="silu",
+                    max_length=16, tied=False, scale_by_width=False, scale_by_depth=True),
+        (2, 16, 5),
+        no_gradient=("key/bias",),
+    ),
+    "gpt2 features": Row(
+        gpt2.Config(vocab_size=5, width=8, depth=1, num_heads=2, max_length=16),
+        (2, 16, 8),
+        task="feature-extraction",
+        no_gradient=("key/bias",),
+    ),
+    "gpt2 classes": Row(
+        gpt2.Config(vocab_size=5, width=8, depth=1, num_heads=2, max_length=16, num_classes=3),
+        (2, 3),
+        task="text-classification",
+        no_gradient=("key/bias",),
     ),
 }  # fmt: skip
 SIZES = registry.list_models()

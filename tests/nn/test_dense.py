@@ -43,6 +43,22 @@ def test_embedding_rows_and_tied_scores():
     np.testing.assert_allclose(scores, np.asarray(rows) @ table.T, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("lead", [(), (0,), (1,), (2, 2), (5,)])
+def test_scores_of_few_rows_are_those_of_many(lead):
+    layer = Embed(11, 6)
+    variables = layer.init(KEY, jnp.zeros((1,), jnp.int32))
+    table = variables["params"]["embedding"]
+    x = jax.random.normal(KEY, (*lead, 6))
+
+    def attend(x):
+        return layer.apply(variables, x, method="attend")
+
+    scores, back = jax.vjp(attend, x)
+    np.testing.assert_allclose(scores, np.asarray(x) @ table.T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(back(scores)[0], np.asarray(scores) @ table, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(jax.vmap(attend)(x[None])[0], scores, rtol=1e-5, atol=1e-6)
+
+
 def test_embedding_has_variance_one_over_its_width():
     table = Embed(2000, 64).init(KEY, jnp.zeros((1,), jnp.int32))["params"]["embedding"]
     np.testing.assert_allclose(table.std(), 64**-0.5, rtol=0.02)

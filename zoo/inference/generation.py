@@ -1,4 +1,5 @@
-"""Generation: the whole loop as one compiled program."""
+"""Greedy decoding of an encoder-decoder, for the task of translation. What continues prompts is
+`zoo.generate`; both are one compiled program."""
 
 from collections.abc import Mapping
 from functools import partial

@@ -7,11 +7,15 @@ product is faster on ``[B*T, D]`` than on ``[B, T, D]``.
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
+
+FEW = 4
+"""Rows up to which `Embed.attend` takes them one by one."""
 
 
 class Dense(nn.Module):
@@ -67,7 +71,15 @@ class Embed(nn.Module):
         """Scores of every row of the table: ``x @ embedding.T``, the tied output layer of
         Press and Wolf (2017, https://arxiv.org/abs/1608.05859)."""
         x, table = promote_dtype(x, self.embedding, dtype=self.dtype)
-        return matmul(x, table.T)
+        rows = math.prod(x.shape[:-1])
+        if not 1 <= rows <= FEW:
+            return matmul(x, table.T)
+        # Decoding: the time is that of reading the table. XLA's CPU product of few rows with a
+        # transposed table takes several times as long as one pass over it for each row, and one
+        # row's would be fused with what made the row, which is then made anew for every token id.
+        x_RD = jax.lax.optimization_barrier(x.reshape(rows, x.shape[-1]))
+        scores = [jnp.dot(table, x_RD[i : i + 1].T) for i in range(rows)]
+        return jnp.concatenate(scores, axis=1).T.reshape(*x.shape[:-1], table.shape[0])
 
 
 def matmul(x: Float[Array, "*lead in"], kernel: Float[Array, "in out"]) -> Array:

@@ -1,0 +1,55 @@
+"""Feeding tokens to a causal model with a cache.
+
+A model's cache is a pytree whose arrays have the batch first; its scalars hold for all rows.
+B prompts, R rows, T tokens, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def prefill(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    ids: Int[Array, "B T"],
+    mask: Int[Array, "B T"] | None,
+    new_tokens: int,
+) -> Any:
+    """The cache after all tokens of the prompts but the last.
+
+    The last is the first that `feed` takes: so logits are computed at one place only.
+    """
+    batch, length = ids.shape
+    cache = model.init_cache(batch, length + new_tokens - 1)  # type: ignore[attr-defined]
+    if length == 1:
+        return cache
+    before = None if mask is None else mask[:, :-1]
+    return model.apply(variables, ids[:, :-1], before, cache=cache)[1]  # type: ignore[index]
+
+
+def feed(
+    model: nn.Module, variables: Mapping[str, Any], token: Int[Array, "R"], cache: Any
+) -> tuple[Float[Array, "R V"], Any]:
+    """Logits, in at least float32, of what follows the token, and the new cache."""
+    logits, cache = model.apply(variables, token[:, None], cache=cache)  # type: ignore[misc]
+    logits = logits[:, -1]
+    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), cache
+
+
+def take_rows(tree: Any, rows: Int[Array, "R"]) -> Any:
+    """Those rows of every array; a row may occur more than once."""
+    return jax.tree.map(lambda x: x[rows] if x.ndim else x, tree)
+
+
+def tokens_in(
+    ids: Int[Array, "B T"], mask: Int[Array, "B T"] | None, vocab_size: int
+) -> Bool[Array, "B V"]:
+    """Which tokens occur in each row, padding aside."""
+    counts = jnp.ones(ids.shape, bool) if mask is None else mask != 0
+    rows = jnp.arange(ids.shape[0])[:, None]
+    return jnp.zeros((ids.shape[0], vocab_size), bool).at[rows, ids].max(counts)

@@ -1,0 +1,148 @@
+"""GPT-2 as transformers keeps it (https://github.com/huggingface/transformers, models/gpt2).
+
+Its `Conv1D` weights are `[in, out]` like ours; query, key and value are one tensor there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zoo.errors import InputError
+from zoo.models.gpt2 import Config
+from zoo.weights.mapping import Rule, norm, repeat
+
+MODEL_TYPES = ("gpt2",)
+ARCHITECTURES = {
+    "GPT2LMHeadModel": "text-generation",
+    "GPT2Model": "feature-extraction",
+    "GPT2ForSequenceClassification": "text-classification",
+}
+"""Their classes and our tasks."""
+PREFIX = "transformer."
+"""Before the names of the backbone where there is a head."""
+IGNORED = (r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)", r"lm_head\.weight")
+"""Causal masks that older files hold, and the tied copy of the embedding (an untied one is read:
+`head` has a rule for it)."""
+
+_FIELDS = {
+    "vocab_size": "vocab_size",
+    "n_embd": "width",
+    "n_layer": "depth",
+    "n_head": "num_heads",
+    "n_inner": "hidden",
+    "layer_norm_epsilon": "epsilon",
+    "n_positions": "max_length",
+    "tie_word_embeddings": "tied",
+    "scale_attn_weights": "scale_by_width",
+    "scale_attn_by_inverse_layer_idx": "scale_by_depth",
+    "embd_pdrop": "embed_dropout",
+    "attn_pdrop": "attention_dropout",
+    "resid_pdrop": "dropout",
+}
+"""Their fields and ours; the defaults are the same."""
+_OTHER_NAMES = {
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
+    "max_position_embeddings": "n_positions",
+}
+"""Their second names for some fields."""
+_ACTIVATIONS = {
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+    "leaky_relu": "leaky_relu",
+}
+"""Their names and ours; of several for one formula the first is written."""
+
+
+def read_config(values: Mapping[str, Any]) -> Config:
+    """Our config from a config.json's values; fields that change no result are passed over.
+
+    Raises:
+        InputError: a value changes the computation in a way this model has not.
+    """
+    values = {_OTHER_NAMES.get(name, name): value for name, value in values.items()}
+    changes = {ours: values[theirs] for theirs, ours in _FIELDS.items() if theirs in values}
+    theirs = values.get("activation_function", "gelu_new")
+    if theirs not in _ACTIVATIONS:
+        raise InputError(
+            f"config.json: activation_function {theirs!r} is not implemented for gpt2; there are: "
+            f"{', '.join(_ACTIVATIONS)}"
+        )
+    if values.get("add_cross_attention"):
+        raise InputError(
+            "config.json: add_cross_attention is true; gpt2 here has no attention to an encoder"
+        )
+    if values.get("is_encoder_decoder"):
+        raise InputError("config.json: is_encoder_decoder is true; gpt2 is a decoder alone")
+    changes["num_classes"] = _num_classes(values)
+    return Config(activation=_ACTIVATIONS[theirs], **changes)
+
+
+def write_config(cfg: Config, task: str) -> dict[str, Any]:
+    """The values of a config.json with which transformers opens the model.
+
+    Raises:
+        InputError: transformers has no such activation.
+    """
+    names = [theirs for theirs, ours in _ACTIVATIONS.items() if ours == cfg.activation]
+    if not names:
+        raise InputError(f"transformers has no activation like {cfg.activation!r}")
+    values: dict[str, Any] = {
+        "model_type": MODEL_TYPES[0],
+        "architectures": [name for name, ours in ARCHITECTURES.items() if ours == task],
+        "activation_function": names[0],
+        **{theirs: getattr(cfg, ours) for theirs, ours in _FIELDS.items()},
+    }
+    if task == "text-classification":
+        values["id2label"] = {str(i): f"LABEL_{i}" for i in range(cfg.num_classes)}
+        values["label2id"] = {f"LABEL_{i}": i for i in range(cfg.num_classes)}
+    return values
+
+
+def backbone(cfg: Config) -> list[Rule]:
+    """Embeddings, blocks and the last norm, by their names in a model without head."""
+    fused = tuple(f"block{{i}}/attention/{name}" for name in ("query", "key", "value"))
+    block = [
+        *norm("h.{i}.ln_1", "block{i}/norm1"),
+        Rule("h.{i}.attn.c_attn.weight", tuple(f"{name}/kernel" for name in fused),
+             "i (n o) -> n i o"),
+        Rule("h.{i}.attn.c_attn.bias", tuple(f"{name}/bias" for name in fused), "(n o) -> n o"),
+        *_conv1d("h.{i}.attn.c_proj", "block{i}/attention/out"),
+        *norm("h.{i}.ln_2", "block{i}/norm2"),
+        *_conv1d("h.{i}.mlp.c_fc", "block{i}/mlp/up"),
+        *_conv1d("h.{i}.mlp.c_proj", "block{i}/mlp/down"),
+    ]  # fmt: skip
+    return [
+        Rule("wte.weight", "embed/embedding"),
+        Rule("wpe.weight", "position/embedding"),
+        *repeat(block, cfg.depth),
+        *norm("ln_f", "norm"),
+    ]
+
+
+def head(cfg: Config, task: str) -> list[Rule]:
+    """What the task adds, by full names."""
+    if task == "text-classification":
+        return [Rule("score.weight", "head/kernel", "o i -> i o")]
+    if task == "text-generation" and not cfg.tied:
+        return [Rule("lm_head.weight", "head/kernel", "o i -> i o")]
+    return []
+
+
+def _conv1d(theirs: str, ours: str) -> list[Rule]:
+    return [Rule(f"{theirs}.weight", f"{ours}/kernel"), Rule(f"{theirs}.bias", f"{ours}/bias")]
+
+
+def _num_classes(values: Mapping[str, Any]) -> int:
+    """Their number of labels is the length of a table, or a number; 2 where neither is given."""
+    labels = values.get("id2label")
+    return len(labels) if labels else values.get("num_labels") or Config.num_classes
