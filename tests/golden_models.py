@@ -16,7 +16,24 @@ BERT = dict(
     vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=2, intermediate_size=4,
     max_position_embeddings=8, type_vocab_size=2, layer_norm_eps=1e-3,
 )  # fmt: skip
+GPT2 = dict(vocab_size=13, n_embd=6, n_layer=1, n_head=2, n_inner=5, n_positions=8)
+LLAMA = dict(
+    vocab_size=13, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+    num_key_value_heads=1, intermediate_size=6, max_position_embeddings=16, rms_norm_eps=1e-3,
+)  # fmt: skip
 MODELS = {
+    "GPT2LMHeadModel": GPT2,
+    "GPT2Model": GPT2 | {"activation_function": "relu"},
+    "GPT2ForSequenceClassification": GPT2 | {"num_labels": 3, "pad_token_id": 0},
+    "LlamaForCausalLM": LLAMA | {"attention_bias": True},
+    "LlamaModel": LLAMA,
+    "LlamaForSequenceClassification": LLAMA | {"num_labels": 3, "pad_token_id": 0},
+    "MistralForCausalLM": LLAMA | {"sliding_window": 3},
+    "Qwen2ForCausalLM": LLAMA | {"tie_word_embeddings": True},
+    "Qwen3ForCausalLM": LLAMA | {"head_dim": 6},
+    "GemmaForCausalLM": LLAMA | {"head_dim": 6},
+    "Gemma2ForCausalLM": LLAMA | {"head_dim": 6, "sliding_window": 3},
+    "Gemma3ForCausalLM": LLAMA | {"head_dim": 6, "sliding_window": 3},
     "BertModel": BERT,
     "BertForMaskedLM": BERT | {"hidden_act": "gelu_new"},
     "BertForSequenceClassification": BERT | {"num_labels": 3},
@@ -43,13 +60,14 @@ def write():
         model = model_class(model_class.config_class(**fields)).eval()
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.add_(0.3 * torch.randn_like(parameter))
+                parameter.add_(0.1 * torch.randn_like(parameter))
         shape = (2, 2, 7) if "MultipleChoice" in name else (2, 7)
         given = {
-            "input_ids": rng.integers(0, fields["vocab_size"], shape),
+            "input_ids": rng.integers(1, fields["vocab_size"], shape),
             "attention_mask": np.ones(shape, np.int64),
         }
         given["attention_mask"][..., 0, 5:] = 0
+        given["input_ids"] *= given["attention_mask"]  # 0 is padding
         if "type_vocab_size" in fields:
             given["token_type_ids"] = rng.integers(0, 2, shape)
         with torch.no_grad():
@@ -59,7 +77,8 @@ def write():
             config = json.loads((Path(place) / "config.json").read_text())
             tensors = load_file(Path(place) / "model.safetensors")
         kept[f"{name}/config"] = np.array(json.dumps(config, sort_keys=True))
-        for part, values in (("input", given), ("tensor", tensors), ("output", dict(found))):
+        arrays = {key: value for key, value in found.items() if hasattr(value, "numpy")}
+        for part, values in (("input", given), ("tensor", tensors), ("output", arrays)):
             for key, value in values.items():
                 kept[f"{name}/{part}/{key}"] = np.asarray(value)
     np.savez_compressed(FILE, **kept)

@@ -1,7 +1,6 @@
 """Models with weights: from what a reference library saved, and back to it."""
 
 import dataclasses
-import importlib
 import json
 import warnings
 from pathlib import Path
@@ -87,7 +86,7 @@ def from_pretrained(
         single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shardings = dict.fromkeys(flat, single)
     else:
-        table = importlib.import_module(type(cfg).__module__).TENSOR_PARALLEL
+        table = registry.module_of(cfg).TENSOR_PARALLEL
         shardings = flatten_dict(state_shardings(shapes, mesh, table), sep="/")
         for path, leaf in flat.items():
             try:

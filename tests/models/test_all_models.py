@@ -78,7 +78,7 @@ TABLE = {
     ),
     **{
         f"bert {task}": Row(
-            bert.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16, max_length=16,
+            bert.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16, max_length=16, token_types=4,
                         num_classes=3),
             shape, task=task, no_gradient=("key/bias",),
         )

@@ -11,6 +11,8 @@ import zoo
 
 def as_theirs(name, found):
     """Our output under the reference's names."""
+    if name in ("GPT2Model", "LlamaModel"):
+        return {"last_hidden_state": found}
     if name.endswith("QuestionAnswering"):
         return {"start_logits": found[..., 0], "end_logits": found[..., 1]}
     return {"logits": found} if hasattr(found, "shape") else vars(found)
@@ -22,9 +24,12 @@ def test_outputs_and_bytes(tmp_path, name):
     folder = golden_models.write_folder(tmp_path / "theirs", config, tensors)
     model, variables = zoo.from_pretrained(folder)
     found = as_theirs(name, jax.jit(model.apply)(variables, **given))
-    for key in wanted.keys() & found.keys():
-        assert np.abs(found[key] - wanted[key]).max() <= 2e-5 * wanted[key].std()
     assert wanted.keys() & found.keys()
+    real = given["attention_mask"] > 0  # what stands at padding is of no use to anybody
+    for key in wanted.keys() & found.keys():
+        error = np.abs(found[key] - wanted[key])
+        error = error[real] if error.shape[: real.ndim] == real.shape else error
+        assert error.max() <= 2e-5 * wanted[key].std()
     zoo.save_pretrained(tmp_path / "ours", model, variables)
     written = load_file(tmp_path / "ours/model.safetensors")
     assert written.keys() == tensors.keys()
