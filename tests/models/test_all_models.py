@@ -78,8 +78,8 @@ TABLE = {
     ),
     **{
         f"bert {task}": Row(
-            bert.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16, max_length=16, token_types=4,
-                        num_classes=3),
+            bert.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16, max_length=16,
+                        token_types=4, num_classes=3),
             shape, task=task, no_gradient=("key/bias",),
         )
         for task, shape in {
