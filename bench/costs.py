@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from rich.console import Console
 
 from bench import report
 from bench.harness import ROOT
-from zoo import assemble, tasks
+from zoo import tasks
 from zoo.config import Optimizer, Run
-from zoo.data import Npz, Stream
+from zoo.data import Npz
 from zoo.launch import configure
 from zoo.models import cnn, transformer
 from zoo.training import checkpoints, loop
-from zoo.training.step import Step
+from zoo.training.signals import Signals
 
 DEVICES, SHARDS, ROUNDS = 8, 8, 10
 MOST_DIGESTS, MOST_REPRODUCIBLE = 2.0, 15.0
@@ -112,27 +111,17 @@ def digests(name: str, run: Run, folder: Path) -> str:
 
 def one_step(run: Run) -> Callable[[], None]:
     """Trains one step and waits for it, each time it is called."""
-    run = assemble.resolved(run)
-    data = run.data.open()
-    task = run.task.bind(data.info)
-    module = assemble.build_model(run, task)
-    parallel = assemble.parallelism(run)
-    step = Step(
-        module, task, run.optimizer.build(run.steps), run.optimizer.rate(run.steps),
-        axis=parallel.axis,
-    )  # fmt: skip
-    init = partial(assemble.fresh_state, run, module, data.info)
-    state = parallel.place_state(jax.jit(init)())
-    train = parallel.train(step, jax.eval_shape(init))
-    size = run.batch_size
-    stream = Stream(data.splits["train"], size, 0, run.augment, run.balance, 0, size)
-    batches = [stream[n] for n in range(8)]
+    with tempfile.TemporaryDirectory() as place:
+        built = loop.Training(dataclasses.replace(run, workdir=place), Path(place), Signals())
+        built.log.close()
+        built.checkpoints.close()
+    train = built.parallel.train(built.step, built.shapes)
+    batches = [built.stream[n] for n in range(8)]
 
     def one() -> None:
-        nonlocal state
-        state, metrics = train(state, parallel.place_batch(batches[0]))
+        built.state, metrics = train(built.state, built.parallel.place_batch(batches[0]))
         batches.append(batches.pop(0))
-        jax.block_until_ready((state, metrics))
+        jax.block_until_ready((built.state, metrics))
 
     return one
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -229,7 +230,7 @@ def test_a_nan_stops_the_run_and_what_was_saved_stays(tmp_path, log, save, chunk
         assert "is NaN or infinite" in message and "--optimizer.learning-rate" in message
     folder = Path(run.workdir) / "checkpoints"
     saved = sorted(int(p.name) for p in folder.iterdir())
-    failed = int(message.split("gradient of step ")[1].split()[0])
+    failed = int(re.search(r"of step (\d+) is NaN", message)[1])
     assert all(step <= failed for step in saved)
     if saved:
         assert f"the last good checkpoint is step {saved[-1]}" in message
