@@ -1,16 +1,18 @@
 """Tiny models of the reference library with their outputs, frozen: the suite needs no torch.
 
-`python tests/golden_models.py` (extra `parity`) writes them anew; look at what changed.
+`python tests/golden_models.py [CLASS...]` (extra `parity`) writes them anew, each to its own file;
+look at what changed.
 """
 
 import collections
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
-FILE = Path(__file__).parent / "golden" / "transformers.npz"
-TORCH = FILE.with_name("state_dict.pt")
+FOLDER = Path(__file__).parent / "golden" / "transformers"
+TORCH = FOLDER.with_name("state_dict.pt")
 
 BERT = dict(
     vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=2, intermediate_size=4,
@@ -45,16 +47,16 @@ MODELS = {
 """Class of transformers, and the fields of its config."""
 
 
-def write():
-    """Builds every model, runs it once and keeps config, tensors, inputs and outputs."""
+def write(names):
+    """Builds models, runs each once and keeps config, tensors, inputs and outputs."""
     import tempfile
 
     import torch
     import transformers
     from safetensors.numpy import load_file
 
-    kept, rng = {}, np.random.default_rng(0)
-    for name, fields in MODELS.items():
+    for name in names:
+        fields, kept, rng = MODELS[name], {}, np.random.default_rng(0)
         torch.manual_seed(0)
         model_class = getattr(transformers, name)
         model = model_class(model_class.config_class(**fields)).eval()
@@ -76,12 +78,18 @@ def write():
             model.save_pretrained(place)
             config = json.loads((Path(place) / "config.json").read_text())
             tensors = load_file(Path(place) / "model.safetensors")
-        kept[f"{name}/config"] = np.array(json.dumps(config, sort_keys=True))
+        kept["config"] = np.array(json.dumps(config, sort_keys=True))
         arrays = {key: value for key, value in found.items() if hasattr(value, "numpy")}
         for part, values in (("input", given), ("tensor", tensors), ("output", arrays)):
             for key, value in values.items():
-                kept[f"{name}/{part}/{key}"] = np.asarray(value)
-    np.savez_compressed(FILE, **kept)
+                kept[f"{part}/{key}"] = np.asarray(value)
+        np.savez_compressed(FOLDER / f"{name}.npz", **kept)
+
+
+def write_state_dict():
+    """Tensors of every kind, as torch.save writes them."""
+    import torch
+
     base = torch.arange(24, dtype=torch.float32).reshape(4, 6)
     state = {
         "plain": base, "turned": base.t(), "view": base[1:3, ::2], "half": base.half(),
@@ -94,10 +102,8 @@ def write():
 
 def read(name):
     """Config, inputs, tensors and outputs of a frozen model."""
-    with np.load(FILE) as kept:
-        mine = {
-            key.removeprefix(f"{name}/"): kept[key] for key in kept if key.startswith(f"{name}/")
-        }
+    with np.load(FOLDER / f"{name}.npz") as kept:
+        mine = dict(kept)
     parts = [
         {key.partition("/")[2]: value for key, value in mine.items() if key.startswith(f"{part}/")}
         for part in ("input", "tensor", "output")
@@ -116,4 +122,5 @@ def write_folder(folder, config, tensors):
 
 
 if __name__ == "__main__":
-    write()
+    write(sys.argv[1:] or MODELS)
+    write_state_dict()
