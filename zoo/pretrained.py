@@ -47,7 +47,8 @@ def from_pretrained(
             initialised by key 0, and a warning names it.
         dtype: of the computation; None is that of the parameters.
         param_dtype: of the parameters; None keeps the files'.
-        mesh: devices to lay the parameters out on, by the rules of training; each reads its part.
+        mesh: devices to lay the parameters out on, by the rules of training: cut over its axes
+            fsdp and tensor, where it has them; each device reads its part alone.
         weights: name of a file of the folder that `torch.save` wrote, such as `pytorch_model.bin`;
             such a file is read only when asked for.
         **config_changes: new values for fields of the Config, such as `num_classes=3`.
@@ -86,6 +87,7 @@ def from_pretrained(
         single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shardings = dict.fromkeys(flat, single)
     else:
+        mesh = Mesh(mesh.devices, mesh.axis_names)  # what is cut how is left to the compiler
         table = registry.module_of(cfg).TENSOR_PARALLEL
         shardings = flatten_dict(state_shardings(shapes, mesh, table), sep="/")
         for path, leaf in flat.items():

@@ -69,7 +69,10 @@ def test_sentence_embeddings(ours, theirs):
 
 def test_bytes(tmp_path, ours):
     zoo.save_pretrained(tmp_path, *ours)
-    before, after = load_file(FOLDER / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    before, after = (
+        load_file(FOLDER / "model.safetensors"),
+        load_file(tmp_path / "model.safetensors"),
+    )
     assert before.keys() - after.keys() <= {"embeddings.position_ids"}
     for name, tensor in after.items():
         assert tensor.dtype == before[name].dtype and tensor.tobytes() == before[name].tobytes()
