@@ -271,9 +271,9 @@ class Attention(nn.Module):
             key, value = extend(cache, self.index, key, value)
         q_BGRTK = q_BHTK.reshape(batch, cfg.num_kv_heads, -1, time, cfg.head_dim)
         scores = jnp.einsum("bgrtk,bglk->bgrtl", q_BGRTK * cfg.query_scale**-0.5, key)
-        weights = softmax(_cap(scores, cfg.score_cap), where=seen[:, :, None])
-        weights = Dropout(cfg.dropout, name="dropout")(weights, train)
-        y_BGRTK = jnp.einsum("bgrtl,bglk->bgrtk", weights, value)
+        w = softmax(_cap(scores, cfg.score_cap), where=seen[:, :, None])
+        w_BHTL = Dropout(cfg.dropout, name="weights")(w.reshape(*q_BHTK.shape[:3], -1), train)
+        y_BGRTK = jnp.einsum("bgrtl,bglk->bgrtk", w_BHTL.reshape(scores.shape), value)
         return dense("out", cfg.width)(merge_heads(y_BGRTK.reshape(q_BHTK.shape))), key, value
 
 

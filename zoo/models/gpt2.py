@@ -241,7 +241,7 @@ class Attention(nn.Module):
         factor = 1.0 / (self.index + 1) if cfg.scale_by_depth else 1.0
         factor *= 1.0 if cfg.scale_by_width else math.sqrt(cfg.width // cfg.num_heads)
         query = query if factor == 1.0 else query * factor
-        dropout = Dropout(cfg.attention_dropout, name="weight_dropout")
+        dropout = Dropout(cfg.attention_dropout, name="weights")
         y = merge_heads(attention(query, key, value, seen, lambda w: dropout(w, train)))
         out = Dense(cfg.width, **types, kernel_init=_normal(cfg.depth), name="out")
         return out(y), key, value

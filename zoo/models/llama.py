@@ -262,7 +262,7 @@ class Attention(nn.Module):
         key, value = k_BGTK, v_BGTK
         if cache is not None:
             key, value = extend(cache, self.index, k_BGTK, v_BGTK)
-        drop = Dropout(cfg.dropout, name="dropout")
+        drop = Dropout(cfg.dropout, name="weights")
         y_BHTK = grouped_attention(q_BHTK, key, value, seen, lambda weights: drop(weights, train))
         out = Dense(cfg.width, use_bias=cfg.out_bias, **types, kernel_init=INIT, name="out")
         return out(merge_heads(y_BHTK)), key, value
