@@ -18,7 +18,7 @@ MODELS = {
     "LlamaModel": SMALL | {"num_key_value_heads": 2},
     "Gemma2Model": SMALL | {"num_key_value_heads": 2, "head_dim": 4, "sliding_window": 3},
 }
-LAYER = {"GPT2Model": "h", "BertModel": "layer", "LlamaModel": "layer", "Gemma2Model": "layer"}
+LAYER = {"GPT2Model": "block"}  # and "layer"
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -33,7 +33,7 @@ def test_attention_weights_and_hidden_states(tmp_path, name):
     with torch.no_grad():
         wanted = theirs(torch.tensor(ids), output_attentions=True, output_hidden_states=True)
     model, variables = zoo.from_pretrained(tmp_path)
-    layer = LAYER[name]
+    layer = LAYER.get(name, "layer")
     found = zoo.features(model, variables, ids, [f"{layer}?", f"{layer}?/attention/weights"])
     for i in range(2):
         weights = found[f"{layer}{i}/attention/weights"]

@@ -219,7 +219,7 @@ class Attention(nn.Module):
         )
         if cache is not None:
             key, value = extend(cache, self.index, key, value)
-        drop = Dropout(cfg.attention_dropout, name="dropout")
+        drop = Dropout(cfg.attention_dropout, name="weights")
         y = attention(query, key, value, seen, lambda weights: drop(weights, train))
         return _dense(cfg.width, types, "out")(merge_heads(y)), key, value
 

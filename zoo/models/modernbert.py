@@ -263,7 +263,7 @@ class Attention(nn.Module):
             for name in ("query", "key", "value")
         )
         q_BHTK, k_BHTK = rotary.rotate(q_BHTK, *turn), rotary.rotate(k_BHTK, *turn)
-        drop = Dropout(cfg.attention_dropout, name="weight_dropout")
+        drop = Dropout(cfg.attention_dropout, name="weights")
         y_BHTK = attention(q_BHTK, k_BHTK, v_BHTK, seen, lambda weights: drop(weights, train))
         small = 1 / math.sqrt(2 * cfg.depth)
         y = _dense(cfg.width, cfg.attention_bias, types, "out", small)(merge_heads(y_BHTK))

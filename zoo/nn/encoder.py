@@ -27,10 +27,10 @@ INIT = nn.initializers.normal(0.02)
 class PooledOutput:
     """Of a model with pooler and without head."""
 
-    last_hidden_state: Float[Array, "B T D"]
-    """Of every token."""
-    pooler_output: Float[Array, "B D"]
-    """The first token's, through a dense layer and tanh."""
+    last_hidden_state: Any
+    """``[B, T, D]``, of every token."""
+    pooler_output: Any
+    """``[B, D]``, the first token's, through a dense layer and tanh."""
 
 
 def token_rows(
@@ -167,7 +167,7 @@ class SelfAttention(nn.Module):
             split_heads(dense(width, types, name)(x), self.num_heads)
             for name in ("query", "key", "value")
         )
-        drop = Dropout(self.dropout, name="dropout")
+        drop = Dropout(self.dropout, name="weights")
         y_BHTK = attention(q_BHTK, k_BHTK, v_BHTK, mask, lambda weights: drop(weights, train))
         return dense(width, types, "out")(merge_heads(y_BHTK))
 
