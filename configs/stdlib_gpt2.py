@@ -13,8 +13,15 @@ from zoo.models import gpt2
 
 config = Run(
     model=gpt2.Config(
-        vocab_size=256, width=256, depth=4, num_heads=4, hidden=1024, max_length=128,
-        dropout=0.0, attention_dropout=0.0, embed_dropout=0.0,
+        vocab_size=256,
+        width=256,
+        depth=4,
+        num_heads=4,
+        hidden=1024,
+        max_length=128,
+        dropout=0.0,
+        attention_dropout=0.0,
+        embed_dropout=0.0,
     ),  # fmt: skip
     task=tasks.LanguageModelling(),
     data=StdlibText(length=128, evaluation_windows=512),
