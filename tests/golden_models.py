@@ -18,12 +18,28 @@ BERT = dict(
     vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=2, intermediate_size=4,
     max_position_embeddings=8, type_vocab_size=2, layer_norm_eps=1e-3,
 )  # fmt: skip
+MODERN = dict(
+    vocab_size=13, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=6,
+    max_position_embeddings=8, local_attention=6, norm_eps=1e-3, pad_token_id=0, bos_token_id=None,
+    eos_token_id=None, cls_token_id=None, sep_token_id=None,
+)  # fmt: skip
+GPT = dict(vocab_size=13, n_embd=6, n_layer=1, n_head=2, n_positions=8, pad_token_id=0)
 GPT2 = dict(vocab_size=13, n_embd=6, n_layer=1, n_head=2, n_inner=5, n_positions=8)
 LLAMA = dict(
     vocab_size=13, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
     num_key_value_heads=1, intermediate_size=6, max_position_embeddings=16, rms_norm_eps=1e-3,
 )  # fmt: skip
 MODELS = {
+    "ModernBertModel": MODERN,
+    "ModernBertForMaskedLM": MODERN | {"mlp_bias": True, "hidden_activation": "gelu_new"},
+    "ModernBertForSequenceClassification": MODERN | {"num_labels": 3,
+                                                     "classifier_pooling": "mean"},
+    "ModernBertForTokenClassification": MODERN | {"num_labels": 3, "norm_bias": True},
+    "ModernBertForQuestionAnswering": MODERN | {"attention_bias": True, "classifier_bias": True},
+    "ModernBertForMultipleChoice": MODERN,
+    "OpenAIGPTLMHeadModel": GPT,
+    "OpenAIGPTModel": GPT | {"afn": "relu"},
+    "OpenAIGPTForSequenceClassification": GPT | {"num_labels": 3, "afn": "silu"},
     "GPT2LMHeadModel": GPT2,
     "GPT2Model": GPT2 | {"activation_function": "relu"},
     "GPT2ForSequenceClassification": GPT2 | {"num_labels": 3, "pad_token_id": 0},

@@ -17,7 +17,19 @@ import pytest
 
 import zoo.models
 from zoo.errors import InputError
-from zoo.models import bert, cnn, gemma, gpt2, llama, mlp, registry, rnn, transformer
+from zoo.models import (
+    bert,
+    cnn,
+    gemma,
+    gpt,
+    gpt2,
+    llama,
+    mlp,
+    modernbert,
+    registry,
+    rnn,
+    transformer,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "names"
 KEY = jax.random.key(0)
@@ -91,6 +103,26 @@ TABLE = {
             "next-sentence-prediction": (2, 2),
         }.items()
     },
+    **{
+        f"modernbert {task}": Row(
+            modernbert.Config(vocab_size=5, width=8, depth=2, num_heads=2, hidden=12, window=2,
+                              max_length=16, num_classes=3, head_bias=True, pooling="mean"),
+            shape, task=task,
+        )
+        for task, shape in {
+            "feature-extraction": (2, 16, 8), "fill-mask": (2, 16, 5),
+            "text-classification": (2, 3), "token-classification": (2, 16, 3),
+            "question-answering": (2, 16, 2), "multiple-choice": (2,),
+        }.items()
+    },
+    "modernbert biases untied": Row(
+        modernbert.Config(vocab_size=5, width=8, depth=2, num_heads=2, hidden=12, window=3,
+                          max_length=16, norm_bias=True, attention_bias=True, mlp_bias=True,
+                          tied=False, activation="silu", head_activation="tanh",
+                          global_layers=(1,), embed_dropout=0.1, attention_dropout=0.1,
+                          mlp_dropout=0.1),
+        (2, 16, 5), task="fill-mask", no_gradient=("layer1/attention/key/bias",),
+    ),
     "gemma": Row(
         gemma.Config(vocab_size=5, width=10, depth=1, num_heads=4, num_kv_heads=2, head_dim=6,
                      hidden=12, max_length=16, attention_bias=True),
@@ -136,6 +168,25 @@ TABLE = {
                      hidden=12, max_length=16, num_classes=3),
         (2, 3),
         task="text-classification",
+    ),
+    "gpt": Row(
+        gpt.Config(vocab_size=5, width=8, depth=2, num_heads=2, max_length=16),
+        (2, 16, 5),
+        no_gradient=("key/bias",),
+    ),
+    "gpt untied": Row(
+        gpt.Config(vocab_size=5, width=8, depth=1, num_heads=4, activation="silu", max_length=16,
+                   tied=False),
+        (2, 16, 5),
+        no_gradient=("key/bias",),
+    ),
+    "gpt features": Row(
+        gpt.Config(vocab_size=5, width=8, depth=1, num_heads=2, max_length=16),
+        (2, 16, 8), task="feature-extraction", no_gradient=("key/bias",),
+    ),
+    "gpt classes": Row(
+        gpt.Config(vocab_size=5, width=8, depth=1, num_heads=2, max_length=16, num_classes=3),
+        (2, 3), task="text-classification", no_gradient=("key/bias",),
     ),
     "gpt2": Row(
         gpt2.Config(vocab_size=5, width=8, depth=2, num_heads=2, max_length=16),

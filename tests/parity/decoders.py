@@ -3,7 +3,9 @@
 A family of decoders is its module of `zoo.weights`; `values` is a config.json as a dict.
 """
 
+import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,11 +14,14 @@ import numpy as np
 import optax
 import torch
 import transformers
+from safetensors.numpy import load_file
 
+import zoo
 from zoo.weights import mapping
 
 TASKS = ("text-generation", "feature-extraction", "text-classification")
 VOCABULARY, TIME, PAD = 19, 13, 0
+GENERATION = ({}, {"num_beams": 3, "eos_token_id": 4, "repetition_penalty": 1.3})
 
 
 def case(kind: str, width: int, heads: int, groups: int, **values: Any) -> dict[str, Any]:
@@ -210,3 +215,115 @@ def compare_frozen(frozen: Any, live: dict[str, np.ndarray]) -> None:
             np.testing.assert_allclose(frozen[key], value, rtol=0, atol=1e-5, err_msg=key)
         else:
             np.testing.assert_array_equal(frozen[key], value, err_msg=key)
+
+
+def tensors(folder: Path) -> dict[str, np.ndarray]:
+    """The file of a small model."""
+    return load_file(folder / "model.safetensors")
+
+
+def compare_folders(place: Path, family: Any, values: dict[str, Any], task: str) -> None:
+    """Their folder opened by us, and ours by them: outputs, bytes, and their own outputs again."""
+    theirs = reference(family, values, task)
+    theirs.save_pretrained(place / "theirs")
+    model, variables = zoo.from_pretrained(place / "theirs")
+    assert model.task == task
+    ids, mask = batch()
+    want = run(theirs, task, ids, mask)
+    found = np.asarray(jax.jit(model.apply)(variables, ids, mask))
+    real = mask == 1 if want.ndim > 2 else slice(None)
+    close(found[real], want[real])
+
+    zoo.save_pretrained(place / "ours", model, variables)
+    before, after = tensors(place / "theirs"), tensors(place / "ours")
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert tensor.dtype == after[name].dtype and tensor.tobytes() == after[name].tobytes()
+    again, _ = zoo.from_pretrained(place / "ours")
+    classes = {} if task == "text-classification" else {"num_classes": model.cfg.num_classes}
+    assert dataclasses.replace(again.cfg, **classes) == model.cfg
+    reopened = type(theirs).from_pretrained(place / "ours").eval()
+    reopened.config.pad_token_id = PAD  # a tokenizer's affair
+    assert np.array_equal(run(reopened, task, ids, mask), want)
+
+
+def compare_float64(place: Path, family: Any, values: dict[str, Any], task: str) -> None:
+    """Which alone sees a wrong epsilon."""
+    theirs = reference(family, values, task).double()
+    theirs.save_pretrained(place)
+    ids, mask = batch()
+    want = run(theirs, task, ids, mask)
+    with jax.enable_x64(True):
+        model, variables = zoo.from_pretrained(place)
+        assert model.dtype == jnp.float64
+        found = np.asarray(jax.jit(model.apply)(variables, ids, mask))
+    real = mask == 1 if want.ndim > 2 else slice(None)
+    error = np.abs(found[real] - want[real]).max()
+    print("largest error in float64:", error)
+    assert error <= 1e-10
+
+
+def compare_steps(place: Path, family: Any, values: dict[str, Any]) -> None:
+    """`compare_training` through folders, for files that are not what transformers has in memory:
+    gradients travel in the place of weights."""
+    theirs = reference(family, values, "text-generation")
+    theirs.save_pretrained(place / "before")
+    model, variables = zoo.from_pretrained(place / "before")
+    ids, mask = batch()
+    target = np.random.default_rng(2).normal(size=(*ids.shape, VOCABULARY)).astype(np.float32)
+    target *= mask[..., None] / mask.sum()  # padding has no loss
+
+    def loss(params: Any) -> jax.Array:
+        return jnp.sum(jax.nn.log_softmax(model.apply({"params": params}, ids, mask)) * target)
+
+    optimizer = optax.adamw(1e-3, eps=1e-4, weight_decay=0.1)
+    step = torch.optim.AdamW(theirs.parameters(), 1e-3, eps=1e-4, weight_decay=0.1)
+    gradient = jax.jit(jax.grad(loss))
+    start = params = variables["params"]
+    moments = optimizer.init(params)
+    for n in range(3):
+        step.zero_grad()
+        logits = theirs(torch.tensor(ids), attention_mask=torch.tensor(mask)).logits
+        (torch.log_softmax(logits, -1) * torch.tensor(target)).sum().backward()
+        gradients = gradient(params)
+        if n == 0:
+            copy = type(theirs)(theirs.config)
+            with torch.no_grad():
+                for weight, other in zip(theirs.parameters(), copy.parameters(), strict=True):
+                    other.copy_(weight.grad)
+            copy.save_pretrained(place / "gradients")
+            want = flat(zoo.from_pretrained(place / "gradients")[1]["params"])
+            size = max(np.abs(value).max() for value in want.values())
+            for key, value in flat(gradients).items():
+                error = np.abs(value - want[key]).max() / size
+                assert error <= 2e-5, (key, error)
+        step.step()
+        updates, moments = optimizer.update(gradients, moments, params)
+        params = optax.apply_updates(params, updates)
+    theirs.save_pretrained(place / "after")
+    want = flat(zoo.from_pretrained(place / "after")[1]["params"])
+    for key, value in flat(params).items():
+        assert np.abs(value - flat(start)[key]).max() > 1e-3, key
+        np.testing.assert_allclose(value, want[key], rtol=0, atol=3e-5, err_msg=key)
+
+
+def compare_generated(
+    place: Path, family: Any, values: dict[str, Any], seed: int, **options: Any
+) -> None:
+    """The tokens of `generate`, from prompts of unequal lengths padded on the left."""
+    theirs = reference(family, values, "text-generation", seed)
+    theirs.save_pretrained(place)
+    model, variables = zoo.from_pretrained(place)
+    ids, mask = batch()
+    ids, mask = ids[[0, 2], :8], mask[[0, 2], :8]
+    theirs.generation_config.eos_token_id = None
+    want = theirs.generate(
+        torch.tensor(ids), attention_mask=torch.tensor(mask), max_new_tokens=8, do_sample=False,
+        pad_token_id=PAD, **options,
+    ).numpy()  # fmt: skip
+    found = zoo.generate(
+        model, variables, ids, mask, max_new_tokens=8, pad_token_id=PAD, **options
+    )
+    found = np.asarray(found)
+    np.testing.assert_array_equal(found[:, : want.shape[1]], want)
+    assert (found[:, want.shape[1] :] == PAD).all() and len(np.unique(want[:, 8:])) > 2

@@ -116,7 +116,7 @@ def angles(
 
 
 def rotate(
-    x: Float[Array, "B H T K"], cos: Float[Array, "B T F"], sin: Float[Array, "B T F"]
+    x: Float[Array, "B H T K"], cos: Float[Array, "#B T F"], sin: Float[Array, "#B T F"]
 ) -> Float[Array, "B H T K"]:
     """Pairs (i, i + F) of features turned by their token's angles, in the dtype of ``x``; the sum
     itself is taken in at least float32."""

@@ -1,6 +1,5 @@
 """Transformers' Llama, Mistral, Qwen2 and Qwen3 as `zoo.models.llama`."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ from zoo.errors import InputError
 from zoo.models.llama import Config
 from zoo.nn import rotary
 from zoo.weights.mapping import Rule, dense, norm, repeat
+from zoo.weights.rope import read_rope, write_rope
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 ARCHITECTURES: dict[str, str] = {
@@ -95,7 +95,7 @@ def read_config(values: Mapping[str, Any]) -> Config:
     num_heads, width = given.get("num_attention_heads", 32), given.get("hidden_size", 4096)
     depth, max_length = given.get("num_hidden_layers", 32), given["max_position_embeddings"]
     window, full_layers = _read_window(kind, given, values, depth, wrong)
-    base, scaling = _read_rope(given, max_length, wrong)
+    base, scaling = read_rope(given, max_length, wrong)
     if wrong:
         raise InputError(f"config.json of a {kind}: not supported: {'; '.join(wrong)}")
     if scaling.startswith("dynamic"):  # the one for sequences beyond max_position_embeddings
@@ -147,53 +147,6 @@ def _read_window(
     return (None, ()) if len(full) == depth else (window, full)
 
 
-def _read_rope(given: Mapping[str, Any], max_length: int, wrong: list[str]) -> tuple[float, str]:
-    """Base and scaling, of `rope_parameters` or the older `rope_theta` and `rope_scaling`."""
-    rope = given.get("rope_scaling") or given.get("rope_parameters") or {}
-    rope = {key: value for key, value in rope.items() if value is not None}
-    name = rope.get("rope_type", rope.get("type", "default"))
-    base = float(rope.get("rope_theta", given.get("rope_theta", 10_000.0)))
-    for key in ("full_attention", "sliding_attention"):
-        if key in rope:
-            wrong.append(f"rope_parameters of {key} alone")
-    if (part := rope.get("partial_rotary_factor", given.get("partial_rotary_factor", 1))) != 1:
-        wrong.append(f"partial_rotary_factor {part}")
-    if name not in rotary.SCALINGS:
-        wrong.append(f"rope_type {name!r} (known: {', '.join(rotary.SCALINGS)})")
-        return base, "default"
-    trained = given.get("original_max_position_embeddings") or rope.get(
-        "original_max_position_embeddings", max_length
-    )
-    numbers = {"factor": rope.get("factor"), "trained": trained}
-    if name == "dynamic":
-        numbers["trained"] = max_length
-    elif name == "llama3":
-        numbers |= {"low": rope.get("low_freq_factor"), "high": rope.get("high_freq_factor")}
-    elif name == "yarn":
-        factor = numbers["factor"] = rope.get("factor", max_length / trained)
-        one, other = rope.get("mscale"), rope.get("mscale_all_dim")
-        usual = _gain(factor, one) / _gain(factor, other) if one and other else _gain(factor, 1)
-        numbers["gain"] = rope.get("attention_factor", usual)
-        numbers |= {"low": rope.get("beta_slow") or 1, "high": rope.get("beta_fast") or 32}
-        if not rope.get("truncate", True):
-            wrong.append("truncate false of rope_type 'yarn'")
-    wanted = rotary.SCALINGS[name]
-    if missing := [key for key in wanted if numbers[key] is None]:
-        wrong.append(f"rope_type {name!r} without {' and '.join(missing)}")
-        return base, "default"
-    return base, " ".join([name, *(f"{key}={_short(numbers[key])}" for key in wanted)])
-
-
-def _gain(factor: float, scale: float) -> float:
-    """YaRN's attention factor (its equation 15, with DeepSeek's ``mscale``)."""
-    return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
-
-
-def _short(number: float) -> float:
-    """Whole numbers without a point."""
-    return int(number) if number == int(number) else number
-
-
 def write_config(cfg: Config, task: str) -> dict[str, Any]:
     """What config.json must say for transformers to open the model: the first model_type that
     computes it, its class, and every value that counts.
@@ -224,7 +177,7 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
         "tie_word_embeddings": cfg.tied,
         "num_labels": cfg.num_classes,
         "rope_theta": cfg.rope_base,
-        "rope_parameters": _write_rope(cfg),
+        "rope_parameters": write_rope(cfg.rope_base, cfg.rope_scaling),
     }
     if name != "default":  # where releases before 5 look for it
         values["rope_scaling"] = values["rope_parameters"]
@@ -267,18 +220,3 @@ def _model_type(cfg: Config) -> str:
         f"qk_norm {cfg.qk_norm}, window {cfg.window}, full_layers {cfg.full_layers}, "
         f"width {cfg.width}, num_heads {cfg.num_heads}"
     )
-
-
-def _write_rope(cfg: Config) -> dict[str, Any]:
-    name, numbers = rotary.parse(cfg.rope_scaling)
-    rope: dict[str, Any] = {"rope_type": name, "rope_theta": cfg.rope_base}
-    if name != "default":
-        rope["factor"] = numbers["factor"]
-    if name in ("llama3", "yarn"):
-        rope["original_max_position_embeddings"] = int(numbers["trained"])
-    if name == "llama3":
-        rope |= {"low_freq_factor": numbers["low"], "high_freq_factor": numbers["high"]}
-    if name == "yarn":
-        rope |= {"beta_slow": numbers["low"], "beta_fast": numbers["high"]}
-        rope["attention_factor"] = numbers["gain"]
-    return rope
