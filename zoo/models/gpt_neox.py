@@ -254,7 +254,7 @@ class Attention(nn.Module):
         value = split_heads(dense("value")(x), cfg.num_heads)
         if cache is not None:
             key, value = extend(cache, self.index, key, value)
-        drop = Dropout(cfg.attention_dropout, name="dropout")
+        drop = Dropout(cfg.attention_dropout, name="weights")
         y_BHTK = attention(query, key, value, seen, lambda weights: drop(weights, train))
         return dense("out")(merge_heads(y_BHTK)), key, value
 

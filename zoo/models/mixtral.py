@@ -257,7 +257,7 @@ class Attention(nn.Module):
         value = project("value", cfg.num_kv_heads)
         if cache is not None:
             key, value = extend(cache, self.index, key, value)
-        drop = Dropout(cfg.attention_dropout, name="dropout")
+        drop = Dropout(cfg.attention_dropout, name="weights")
         y_BHTK = grouped_attention(query, key, value, seen, lambda weights: drop(weights, train))
         out = Dense(cfg.width, use_bias=False, **types, kernel_init=INIT, name="out")
         return out(merge_heads(y_BHTK)), key, value
