@@ -17,7 +17,21 @@ import pytest
 
 import zoo.models
 from zoo.errors import InputError
-from zoo.models import bert, cnn, gemma, gpt2, llama, mlp, registry, rnn, transformer
+from zoo.models import (
+    albert,
+    bert,
+    cnn,
+    distilbert,
+    electra,
+    gemma,
+    gpt2,
+    llama,
+    mlp,
+    registry,
+    rnn,
+    roberta,
+    transformer,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "names"
 KEY = jax.random.key(0)
@@ -90,6 +104,44 @@ TABLE = {
             "token-classification": (2, 16, 3), "question-answering": (2, 16, 2),
             "next-sentence-prediction": (2, 2),
         }.items()
+    },
+    **{
+        f"roberta {task}": Row(
+            roberta.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16, max_length=16,
+                           token_types=2, num_classes=3),
+            shape, task=task, no_gradient=("key/bias",), sharpen=20.0,
+        )
+        for task, shape in {"fill-mask": (2, 16, 5), "text-classification": (2, 3)}.items()
+    },
+    **{
+        f"distilbert {task}": Row(
+            distilbert.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16,
+                              max_length=16, num_classes=3),
+            shape, task=task, no_gradient=("key/bias",), sharpen=20.0,
+        )
+        for task, shape in {
+            "feature-extraction": (2, 16, 8), "text-classification": (2, 3),
+            "question-answering": (2, 16, 2),
+        }.items()
+    },
+    **{
+        f"electra {task}": Row(
+            electra.Config(vocab_size=5, embedding=6, width=8, depth=1, num_heads=2, hidden=16,
+                           max_length=16, token_types=4, num_classes=3),
+            shape, task=task, no_gradient=("key/bias",), sharpen=20.0,
+        )
+        for task, shape in {
+            "fill-mask": (2, 16, 5), "replaced-token-detection": (2, 16),
+            "text-classification": (2, 3), "multiple-choice": (2,),
+        }.items()
+    },
+    **{
+        f"albert {task}": Row(
+            albert.Config(vocab_size=5, embedding=6, width=8, depth=3, groups=2, num_heads=2,
+                          hidden=16, max_length=16, token_types=4, dropout=0.1, num_classes=3),
+            shape, task=task, no_gradient=("key/bias",), sharpen=20.0,
+        )
+        for task, shape in {"fill-mask": (2, 16, 5), "text-classification": (2, 3)}.items()
     },
     "gemma": Row(
         gemma.Config(vocab_size=5, width=10, depth=1, num_heads=4, num_kv_heads=2, head_dim=6,
