@@ -18,8 +18,11 @@ import pytest
 import zoo.models
 from zoo.errors import InputError
 from zoo.models import (
+    albert,
     bert,
     cnn,
+    distilbert,
+    electra,
     gemma,
     gpt,
     gpt2,
@@ -28,6 +31,7 @@ from zoo.models import (
     modernbert,
     registry,
     rnn,
+    roberta,
     transformer,
 )
 
@@ -123,6 +127,44 @@ TABLE = {
                           mlp_dropout=0.1),
         (2, 16, 5), task="fill-mask", no_gradient=("layer1/attention/key/bias",),
     ),
+    **{
+        f"roberta {task}": Row(
+            roberta.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16, max_length=16,
+                           token_types=2, num_classes=3),
+            shape, task=task, no_gradient=("key/bias",), sharpen=20.0,
+        )
+        for task, shape in {"fill-mask": (2, 16, 5), "text-classification": (2, 3)}.items()
+    },
+    **{
+        f"distilbert {task}": Row(
+            distilbert.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16,
+                              max_length=16, num_classes=3),
+            shape, task=task, no_gradient=("key/bias",), sharpen=20.0,
+        )
+        for task, shape in {
+            "feature-extraction": (2, 16, 8), "text-classification": (2, 3),
+            "question-answering": (2, 16, 2),
+        }.items()
+    },
+    **{
+        f"electra {task}": Row(
+            electra.Config(vocab_size=5, embedding=6, width=8, depth=1, num_heads=2, hidden=16,
+                           max_length=16, token_types=4, num_classes=3),
+            shape, task=task, no_gradient=("key/bias",), sharpen=20.0,
+        )
+        for task, shape in {
+            "fill-mask": (2, 16, 5), "replaced-token-detection": (2, 16),
+            "text-classification": (2, 3), "multiple-choice": (2,),
+        }.items()
+    },
+    **{
+        f"albert {task}": Row(
+            albert.Config(vocab_size=5, embedding=6, width=8, depth=3, groups=2, num_heads=2,
+                          hidden=16, max_length=16, token_types=4, dropout=0.1, num_classes=3),
+            shape, task=task, no_gradient=("key/bias",), sharpen=20.0,
+        )
+        for task, shape in {"fill-mask": (2, 16, 5), "text-classification": (2, 3)}.items()
+    },
     "gemma": Row(
         gemma.Config(vocab_size=5, width=10, depth=1, num_heads=4, num_kv_heads=2, head_dim=6,
                      hidden=12, max_length=16, attention_bias=True),

@@ -9,7 +9,6 @@ ALBERT = encoders.Encoder(
     values=dict(
         vocab_size=37, embedding_size=14, hidden_size=24, num_hidden_layers=3,
         num_attention_heads=3, intermediate_size=40, max_position_embeddings=19,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, classifier_dropout_prob=0.0,
     ),
     configs={
         "plain": {},
@@ -27,6 +26,7 @@ ALBERT = encoders.Encoder(
         "AlbertForTokenClassification": {"num_labels": 3}, "AlbertForQuestionAnswering": {},
         "AlbertForMultipleChoice": {},
     },
+    rates=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
     unused=("predictions.bias",),  # where the head is not tied
 )  # fmt: skip
 
@@ -40,6 +40,12 @@ def test_outputs_and_bytes(tmp_path, head, config):
 @pytest.mark.parametrize("config", encoders.quick(ALBERT.configs))
 def test_float64(tmp_path, config):
     encoders.compare_float64(tmp_path, ALBERT, "AlbertForMaskedLM", config)
+
+
+@pytest.mark.parametrize("rate", encoders.quick(ALBERT.rates, 1))
+@pytest.mark.parametrize("head", encoders.quick(ALBERT.heads, 1))
+def test_dropout(tmp_path, head, rate):
+    encoders.compare_dropout(tmp_path, ALBERT, head, rate)
 
 
 def test_gradients_and_three_steps(tmp_path):

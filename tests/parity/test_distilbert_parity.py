@@ -8,7 +8,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what the reference warns of
 DISTILBERT = encoders.Encoder(
     values=dict(
         vocab_size=37, dim=24, n_layers=2, n_heads=3, hidden_dim=40, max_position_embeddings=19,
-        dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0, qa_dropout=0.0,
     ),
     configs={
         "plain": {},
@@ -25,6 +24,7 @@ DISTILBERT = encoders.Encoder(
         "DistilBertForTokenClassification": {"num_labels": 3}, "DistilBertForQuestionAnswering": {},
         "DistilBertForMultipleChoice": {},
     },
+    rates=("dropout", "attention_dropout", "seq_classif_dropout", "qa_dropout"),
 )  # fmt: skip
 
 
@@ -37,6 +37,12 @@ def test_outputs_and_bytes(tmp_path, head, config):
 @pytest.mark.parametrize("config", encoders.quick(DISTILBERT.configs))
 def test_float64(tmp_path, config):
     encoders.compare_float64(tmp_path, DISTILBERT, "DistilBertForMaskedLM", config)
+
+
+@pytest.mark.parametrize("rate", encoders.quick(DISTILBERT.rates, 1))
+@pytest.mark.parametrize("head", encoders.quick(DISTILBERT.heads, 1))
+def test_dropout(tmp_path, head, rate):
+    encoders.compare_dropout(tmp_path, DISTILBERT, head, rate)
 
 
 def test_gradients_and_three_steps(tmp_path):

@@ -9,7 +9,6 @@ ELECTRA = encoders.Encoder(
     values=dict(
         vocab_size=37, embedding_size=14, hidden_size=24, num_hidden_layers=2,
         num_attention_heads=3, intermediate_size=40, max_position_embeddings=19,
-        attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0, summary_last_dropout=0.0,
     ),
     configs={
         "plain": {},
@@ -27,6 +26,10 @@ ELECTRA = encoders.Encoder(
         "ElectraForTokenClassification": {"num_labels": 3}, "ElectraForQuestionAnswering": {},
         "ElectraForMultipleChoice": {},
     },
+    rates=(
+        "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout",
+        "summary_last_dropout",
+    ),
 )  # fmt: skip
 
 
@@ -39,6 +42,12 @@ def test_outputs_and_bytes(tmp_path, head, config):
 @pytest.mark.parametrize("config", encoders.quick(ELECTRA.configs))
 def test_float64(tmp_path, config):
     encoders.compare_float64(tmp_path, ELECTRA, "ElectraForMaskedLM", config)
+
+
+@pytest.mark.parametrize("rate", encoders.quick(ELECTRA.rates, 1))
+@pytest.mark.parametrize("head", encoders.quick(ELECTRA.heads, 1))
+def test_dropout(tmp_path, head, rate):
+    encoders.compare_dropout(tmp_path, ELECTRA, head, rate)
 
 
 def test_gradients_and_three_steps(tmp_path):

@@ -1,4 +1,6 @@
-"""RoBERTa beside transformers: outputs, bytes, gradients and steps of AdamW."""
+"""RoBERTa and XLM-RoBERTa beside transformers: outputs, bytes, gradients and steps of AdamW."""
+
+import dataclasses
 
 import encoders
 import pytest
@@ -8,8 +10,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what the reference warns of
 ROBERTA = encoders.Encoder(
     values=dict(
         vocab_size=23, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
-        intermediate_size=40, max_position_embeddings=19, attention_probs_dropout_prob=0.0,
-        hidden_dropout_prob=0.0,
+        intermediate_size=40, max_position_embeddings=19,
     ),
     configs={
         "plain": {},
@@ -27,8 +28,10 @@ ROBERTA = encoders.Encoder(
         "RobertaForTokenClassification": {"num_labels": 3}, "RobertaForQuestionAnswering": {},
         "RobertaForMultipleChoice": {},
     },
+    rates=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
     unused=("lm_head.bias",),  # where the head is not tied
 )  # fmt: skip
+XLM = dataclasses.replace(ROBERTA, heads={f"XLM{k}": v for k, v in ROBERTA.heads.items()})
 
 
 @pytest.mark.parametrize("config", encoders.quick(ROBERTA.configs))
@@ -37,9 +40,21 @@ def test_outputs_and_bytes(tmp_path, head, config):
     encoders.compare_outputs_and_bytes(tmp_path, ROBERTA, head, config)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("head", XLM.heads)
+def test_outputs_and_bytes_of_xlm(tmp_path, head):
+    encoders.compare_outputs_and_bytes(tmp_path, XLM, head, "plain")
+
+
 @pytest.mark.parametrize("config", encoders.quick(ROBERTA.configs))
 def test_float64(tmp_path, config):
     encoders.compare_float64(tmp_path, ROBERTA, "RobertaForMaskedLM", config)
+
+
+@pytest.mark.parametrize("rate", encoders.quick(ROBERTA.rates, 1))
+@pytest.mark.parametrize("head", encoders.quick(ROBERTA.heads, 1))
+def test_dropout(tmp_path, head, rate):
+    encoders.compare_dropout(tmp_path, ROBERTA, head, rate)
 
 
 def test_gradients_and_three_steps(tmp_path):

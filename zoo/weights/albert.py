@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from zoo.errors import InputError
 from zoo.models.albert import POOLED, Config
 from zoo.weights import bert
-from zoo.weights.configs import check_values, from_activation, to_activation, typed
+from zoo.weights.configs import LARGEST, check_values, from_activation, to_activation, typed
 from zoo.weights.mapping import Rule, dense, norm, repeat
 
 MODEL_TYPES = ("albert",)
@@ -56,7 +57,13 @@ def read_config(values: dict[str, Any]) -> Config:
     known["head_dropout"] = (
         known.get("dropout", 0.0) if rate is None else typed("classifier_dropout_prob", rate, float)
     )
-    return Config(**known)
+    cfg = Config(**known)
+    if cfg.depth * cfg.group_depth > LARGEST["depth"]:
+        raise InputError(
+            f"config.json: num_hidden_layers {cfg.depth} times inner_group_num {cfg.group_depth} "
+            "cannot be"
+        )
+    return cfg
 
 
 def write_config(cfg: Config, task: str) -> dict[str, Any]:

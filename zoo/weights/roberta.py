@@ -5,7 +5,7 @@ from typing import Any
 from zoo.errors import InputError
 from zoo.models.roberta import POOLED, Config
 from zoo.weights import bert
-from zoo.weights.configs import check_values, from_activation, to_activation, typed
+from zoo.weights.configs import LARGEST, check_values, from_activation, to_activation, typed
 from zoo.weights.mapping import Rule, dense, norm
 
 MODEL_TYPES = ("roberta", "xlm-roberta")
@@ -56,10 +56,10 @@ def read_config(values: dict[str, Any]) -> Config:
     )
     known["pad_id"] = pad = typed("pad_token_id", given["pad_token_id"], int)
     rows = typed("max_position_embeddings", given["max_position_embeddings"], int)
-    if pad < 0 or rows <= pad + 1:
+    if pad < 0 or not pad + 1 < rows <= LARGEST["max_length"]:
         raise InputError(
-            f"config.json: pad_token_id {pad} leaves no position for a token, of "
-            f"max_position_embeddings {rows}"
+            f"config.json: max_position_embeddings {rows} and pad_token_id {pad} cannot be: "
+            "positions of tokens begin after that of padding"
         )
     return Config(**known, max_length=rows - pad - 1)
 
