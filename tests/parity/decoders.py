@@ -322,9 +322,7 @@ def compare_generated(
         torch.tensor(ids), attention_mask=torch.tensor(mask), max_new_tokens=8, do_sample=False,
         pad_token_id=PAD, **options,
     ).numpy()  # fmt: skip
-    found = zoo.generate(
-        model, variables, ids, mask, max_new_tokens=8, pad_token_id=PAD, **options
-    )
+    found = zoo.generate(model, variables, ids, mask, max_new_tokens=8, pad_token_id=PAD, **options)
     found = np.asarray(found)
     np.testing.assert_array_equal(found[:, : want.shape[1]], want)
     assert (found[:, want.shape[1] :] == PAD).all() and len(np.unique(want[:, 8:])) > 2

@@ -185,7 +185,8 @@ class Albert(nn.Module):
 SIZES = {
     "albert-base-v2": Size(
         Config(), 11_683_584,
-        "https://arxiv.org/abs/1909.11942; transformers AlbertModel with pooler; Apache-2.0",
+        "https://arxiv.org/abs/1909.11942; transformers AlbertModel with pooler", "Apache-2.0",
+        "MNLI 84.6, SQuAD 1.1 F1 90.2",
     ),
 }  # fmt: skip
 

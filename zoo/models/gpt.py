@@ -231,7 +231,8 @@ def _dense(features: int, types: dict[str, Any], name: str, use_bias: bool = Tru
 SIZES = {
     "openai-gpt": Size(
         Config(), 116_534_784,
-        "https://github.com/huggingface/transformers, OpenAIGPTLMHeadModel with a tied head; MIT",
+        "https://github.com/huggingface/transformers, OpenAIGPTLMHeadModel with a tied head", "MIT",
+        "GLUE 72.8",
     ),
 }  # fmt: skip
 

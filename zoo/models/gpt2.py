@@ -282,11 +282,29 @@ def _last(
 
 _SOURCE = "https://github.com/huggingface/transformers, GPT2LMHeadModel with a tied head"
 SIZES = {
-    "gpt2": Size(Config(), 124_439_808, _SOURCE),
-    "gpt2-medium": Size(Config(width=1024, depth=24, num_heads=16), 354_823_168, _SOURCE),
-    "gpt2-large": Size(Config(width=1280, depth=36, num_heads=20), 774_030_080, _SOURCE),
-    "gpt2-xl": Size(Config(width=1600, depth=48, num_heads=25), 1_557_611_200, _SOURCE),
-    "distilgpt2": Size(Config(depth=6), 81_912_576, _SOURCE),
+    "gpt2": Size(Config(), 124_439_808, _SOURCE, "MIT", "WikiText-103 perplexity 37.5"),
+    "gpt2-medium": Size(
+        Config(width=1024, depth=24, num_heads=16),
+        354_823_168,
+        _SOURCE,
+        "MIT",
+        "WikiText-103 perplexity 26.4",
+    ),
+    "gpt2-large": Size(
+        Config(width=1280, depth=36, num_heads=20),
+        774_030_080,
+        _SOURCE,
+        "MIT",
+        "WikiText-103 perplexity 22.1",
+    ),
+    "gpt2-xl": Size(
+        Config(width=1600, depth=48, num_heads=25),
+        1_557_611_200,
+        _SOURCE,
+        "MIT",
+        "WikiText-103 perplexity 17.5",
+    ),
+    "distilgpt2": Size(Config(depth=6), 81_912_576, _SOURCE, "Apache-2.0"),
 }
 
 TENSOR_PARALLEL = (

@@ -292,7 +292,10 @@ def _added(cfg: Config) -> nn.initializers.Initializer:
 
 SIZES = {
     "opt-125m": Size(
-        Config(), 125_239_296, "https://arxiv.org/abs/2205.01068; transformers OPTForCausalLM"
+        Config(),
+        125_239_296,
+        "https://arxiv.org/abs/2205.01068; transformers OPTForCausalLM",
+        "OPT-175B licence (research only)",
     ),
 }
 

@@ -195,7 +195,8 @@ class ClassificationHead(nn.Module):
 SIZES = {
     "roberta-base": Size(
         Config(), 124_645_632,
-        "https://arxiv.org/abs/1907.11692; transformers RobertaModel with pooler; MIT",
+        "https://arxiv.org/abs/1907.11692; transformers RobertaModel with pooler", "MIT",
+        "MNLI 87.6, SST-2 94.8",
     ),
 }  # fmt: skip
 
