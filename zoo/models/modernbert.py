@@ -166,7 +166,7 @@ class ModernBert(nn.Module):
         real_BT = counts.reshape(-1, time) != 0
 
         place = jnp.arange(time)
-        near = jnp.abs(place[:, None] - place[None, :]) <= cfg.window
+        near = jnp.abs(place[:, None] - place[None, :]) <= min(cfg.window, cfg.max_length)
         everywhere, nearby = padding_mask(real_BT), padding_mask(real_BT) & near
 
         def turn(base: float) -> tuple[Array, Array]:
