@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zoo.errors import InputError
-from zoo.nn.activation import ACTIVATIONS, activation, gelu, sigmoid, softmax
+from zoo.nn.activation import ACTIVATIONS, activation, gelu, quick_gelu, sigmoid, softmax
 
 X = np.linspace(-30, 30, 601)
 
@@ -18,6 +18,8 @@ def test_sigmoid_and_gelu_follow_their_definitions():
     np.testing.assert_allclose(ours, 1 / (1 + np.exp(-X)), rtol=1e-6, atol=1.5e-7)
     exact = [x * 0.5 * math.erfc(-x / math.sqrt(2)) for x in X]
     np.testing.assert_allclose(gelu(jnp.asarray(X, jnp.float32)), exact, rtol=1e-5, atol=2e-6)
+    quick = X / (1 + np.exp(-1.702 * X))
+    np.testing.assert_allclose(quick_gelu(jnp.asarray(X, jnp.float32)), quick, atol=5e-6)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

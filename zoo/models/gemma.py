@@ -81,6 +81,8 @@ class Config:
     """Base of local layers, not scaled (Gemma 3); None: as the other layers'."""
     num_classes: int = 2
     """Outputs of the classification head."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes, where they have any."""
 
     def build(
         self,
@@ -116,10 +118,8 @@ class Config:
 
 class Gemma(nn.Module):
     """Token ids in. Out: logits ``[B, T, V]`` of the next token, hidden states ``[B, T, D]``
-    (feature-extraction), or class logits ``[B, C]`` of the last token that counts.
-
-    The embedding, times ``sqrt(D)``, is the output layer too.
-    """
+    (feature-extraction), or class logits ``[B, C]`` of the last token that counts. The embedding,
+    times ``sqrt(D)``, is the output layer too."""
 
     cfg: Config
     task: str = TASKS[0]

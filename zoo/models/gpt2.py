@@ -63,6 +63,8 @@ class Config:
     """Rate on what attention and feed-forward layers add to the residual stream."""
     num_classes: int = 2
     """Outputs of the classification head."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes, where they have any."""
 
     def build(
         self,

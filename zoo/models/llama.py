@@ -81,6 +81,8 @@ class Config:
     """How wavelengths fit longer texts: "linear factor=4" and the like, see zoo.nn.rotary."""
     num_classes: int = 2
     """Outputs of the classification head."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes, where they have any."""
 
     def build(
         self,

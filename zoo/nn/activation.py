@@ -40,12 +40,18 @@ def gelu_tanh(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return 0.5 * x * (1.0 + jnp.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
 
 
+def quick_gelu(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """The same paper's approximation of ``gelu`` by the logistic function."""
+    return x * sigmoid(1.702 * x)
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
     "sigmoid": sigmoid,
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
+    "quick_gelu": quick_gelu,
     "silu": silu,
     "elu": jax.nn.elu,
     "leaky_relu": jax.nn.leaky_relu,

@@ -25,8 +25,10 @@ HARMLESS_VALUES = (None, False, {}, [], "")
 
 ACTIVATIONS = {
     "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh", "gelu_accurate": "gelu_tanh", "relu": "relu",
-    "silu": "silu", "swish": "silu", "tanh": "tanh", "sigmoid": "sigmoid", "elu": "elu",
+    "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu",
+    "leaky_relu": "leaky_relu", "silu": "silu", "swish": "silu", "tanh": "tanh",
+    "sigmoid": "sigmoid",
 }  # fmt: skip
 """Their names of activation functions, and ours."""
 WRITTEN = {"gelu_tanh": "gelu_new"}
@@ -37,15 +39,15 @@ LARGEST = collections.defaultdict(lambda: 2**31 - 1, depth=10_000)
 """Values above these are damage, and would take any memory or time."""
 
 
-def to_activation(name: Any) -> str:
-    """Our name of an activation function.
+def to_activation(name: Any, field: str = "the activation") -> str:
+    """Our name of an activation function, which stands in that field.
 
     Raises:
         InputError: it is not implemented.
     """
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise InputError(
-            f"config.json: the activation {name!r} is not implemented; there are "
+            f"config.json: {field} {name!r} is not implemented; there are "
             f"{', '.join(sorted(ACTIVATIONS))}"
         )
     return ACTIVATIONS[name]

@@ -6,6 +6,7 @@ from typing import Any
 from zoo.errors import InputError
 from zoo.models.gemma import Config
 from zoo.nn import rotary
+from zoo.weights.configs import ACTIVATIONS, from_activation, read_labels
 from zoo.weights.mapping import Rule, dense, norm, repeat
 
 MODEL_TYPES = ("gemma", "gemma2", "gemma3_text")
@@ -24,13 +25,6 @@ PREFIX = "model."
 IGNORED = (r".*rotary_emb\.inv_freq", r"lm_head\.weight")
 """Frequencies, which follow from the config, and the head, which is the embedding."""
 
-ACTIVATIONS = {
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_new": "gelu_tanh",
-    "gelu": "gelu",
-    "silu": "silu",
-    "relu": "relu",
-}
 GEMMA2 = {"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
           "num_attention_heads": 8, "num_key_value_heads": 4, "max_position_embeddings": 8192,
           "vocab_size": 256_000, "sliding_window": 4096}  # fmt: skip
@@ -143,7 +137,7 @@ def read_config(values: Mapping[str, Any]) -> Config:
         global_layers=tuple(i for i in range(depth) if local and kinds[i] == "full_attention"),
         score_cap=given.get("attn_logit_softcapping") if kind == "gemma2" else None,
         logit_cap=given.get("final_logit_softcapping") if kind != "gemma" else None,
-        num_classes=given.get("num_labels") or len(given.get("id2label", (0, 1))),
+        **read_labels(given),
         **rope,
     )
 
@@ -194,7 +188,6 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
         or (kind == "gemma" and not plain)
         or name not in ("default", "linear")
         or not kind
-        or cfg.activation not in ACTIVATIONS.values()
         or (kind == "gemma" and cfg.activation == "gelu")
         or cfg.query_scale != int(cfg.query_scale)
     ):
@@ -226,7 +219,8 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
         "num_labels": cfg.num_classes,
         "rope_theta": cfg.rope_base,
     }  # fmt: skip
-    act = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == cfg.activation)
+    act = from_activation(cfg.activation)
+    act = "gelu_pytorch_tanh" if act == "gelu_new" else act  # as its releases say it
     values["hidden_act" if kind == "gemma" else "hidden_activation"] = act
     if kind == "gemma3_text":
         near = {"rope_type": "default", "rope_theta": cfg.local_rope_base}

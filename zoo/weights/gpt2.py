@@ -8,6 +8,7 @@ from typing import Any
 
 from zoo.errors import InputError
 from zoo.models.gpt2 import Config
+from zoo.weights.configs import from_activation, read_labels, to_activation, write_labels
 from zoo.weights.mapping import Rule, norm, repeat
 
 MODEL_TYPES = ("gpt2",)
@@ -46,21 +47,6 @@ _OTHER_NAMES = {
     "max_position_embeddings": "n_positions",
 }
 """Their second names for some fields."""
-_ACTIVATIONS = {
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_python_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-    "tanh": "tanh",
-    "sigmoid": "sigmoid",
-    "leaky_relu": "leaky_relu",
-}
-"""Their names and ours; of several for one formula the first is written."""
 
 
 def read_config(values: Mapping[str, Any]) -> Config:
@@ -71,20 +57,14 @@ def read_config(values: Mapping[str, Any]) -> Config:
     """
     values = {_OTHER_NAMES.get(name, name): value for name, value in values.items()}
     changes = {ours: values[theirs] for theirs, ours in _FIELDS.items() if theirs in values}
-    theirs = values.get("activation_function", "gelu_new")
-    if theirs not in _ACTIVATIONS:
-        raise InputError(
-            f"config.json: activation_function {theirs!r} is not implemented for gpt2; there are: "
-            f"{', '.join(_ACTIVATIONS)}"
-        )
     if values.get("add_cross_attention"):
         raise InputError(
             "config.json: add_cross_attention is true; gpt2 here has no attention to an encoder"
         )
     if values.get("is_encoder_decoder"):
         raise InputError("config.json: is_encoder_decoder is true; gpt2 is a decoder alone")
-    changes["num_classes"] = _num_classes(values)
-    return Config(activation=_ACTIVATIONS[theirs], **changes)
+    act = to_activation(values.get("activation_function", "gelu_new"), "activation_function")
+    return Config(activation=act, **changes, **read_labels(values))
 
 
 def write_config(cfg: Config, task: str) -> dict[str, Any]:
@@ -93,18 +73,14 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
     Raises:
         InputError: transformers has no such activation.
     """
-    names = [theirs for theirs, ours in _ACTIVATIONS.items() if ours == cfg.activation]
-    if not names:
-        raise InputError(f"transformers has no activation like {cfg.activation!r}")
     values: dict[str, Any] = {
         "model_type": MODEL_TYPES[0],
         "architectures": [name for name, ours in ARCHITECTURES.items() if ours == task],
-        "activation_function": names[0],
+        "activation_function": from_activation(cfg.activation),
         **{theirs: getattr(cfg, ours) for theirs, ours in _FIELDS.items()},
     }
     if task == "text-classification":
-        values["id2label"] = {str(i): f"LABEL_{i}" for i in range(cfg.num_classes)}
-        values["label2id"] = {f"LABEL_{i}": i for i in range(cfg.num_classes)}
+        values |= write_labels(cfg.num_classes, cfg.labels)
     return values
 
 
@@ -140,9 +116,3 @@ def head(cfg: Config, task: str) -> list[Rule]:
 
 def _conv1d(theirs: str, ours: str) -> list[Rule]:
     return [Rule(f"{theirs}.weight", f"{ours}/kernel"), Rule(f"{theirs}.bias", f"{ours}/bias")]
-
-
-def _num_classes(values: Mapping[str, Any]) -> int:
-    """Their number of labels is the length of a table, or a number; 2 where neither is given."""
-    labels = values.get("id2label")
-    return len(labels) if labels else values.get("num_labels") or Config.num_classes

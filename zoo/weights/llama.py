@@ -6,6 +6,7 @@ from typing import Any
 from zoo.errors import InputError
 from zoo.models.llama import Config
 from zoo.nn import rotary
+from zoo.weights.configs import ACTIVATIONS, from_activation, read_labels
 from zoo.weights.mapping import Rule, dense, norm, repeat
 from zoo.weights.rope import read_rope, write_rope
 
@@ -23,16 +24,6 @@ PREFIX = "model."
 IGNORED = (r".*rotary_emb\.inv_freq", r"lm_head\.weight")
 """Frequencies, which follow from the config; the head where it is the embedding or has no use."""
 
-ACTIVATIONS = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "tanh": "tanh",
-    "sigmoid": "sigmoid",
-}
 QWEN = {"vocab_size": 151_936, "intermediate_size": 22_016, "num_key_value_heads": 32,
         "max_position_embeddings": 32_768, "max_window_layers": 28}  # fmt: skip
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -122,7 +113,7 @@ def read_config(values: Mapping[str, Any]) -> Config:
         tied=given.get("tie_word_embeddings", False),
         rope_base=base,
         rope_scaling=scaling,
-        num_classes=given.get("num_labels") or len(given.get("id2label", (0, 1))),
+        **read_labels(given),
     )
 
 
@@ -168,9 +159,7 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
         "num_key_value_heads": cfg.num_kv_heads,
         "head_dim": cfg.head_dim,
         "intermediate_size": cfg.hidden,
-        "hidden_act": {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}.get(
-            cfg.activation, cfg.activation
-        ),
+        "hidden_act": from_activation(cfg.activation),
         "rms_norm_eps": cfg.epsilon,
         "attention_dropout": cfg.dropout,
         "max_position_embeddings": int(numbers["trained"]) if name == "dynamic" else cfg.max_length,
@@ -203,8 +192,6 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
 def _model_type(cfg: Config) -> str:
     windows = cfg.window is not None
     biases = (cfg.qkv_bias, cfg.out_bias, cfg.mlp_bias)
-    if cfg.activation not in ACTIVATIONS.values():
-        raise InputError(f"transformers' Llama family has no activation {cfg.activation!r}")
     if cfg.qk_norm and biases in ((False, False, False), (True, True, False)):
         return "qwen3"
     if not cfg.qk_norm and biases == (True, False, False):
