@@ -17,7 +17,20 @@ import pytest
 
 import zoo.models
 from zoo.errors import InputError
-from zoo.models import bert, cnn, gemma, gpt2, llama, mlp, registry, rnn, transformer
+from zoo.models import (
+    bert,
+    cnn,
+    gemma,
+    gpt2,
+    gpt_neox,
+    llama,
+    mixtral,
+    mlp,
+    opt,
+    registry,
+    rnn,
+    transformer,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "names"
 KEY = jax.random.key(0)
@@ -156,6 +169,59 @@ TABLE = {
         (2, 3),
         task="text-classification",
         no_gradient=("key/bias",),
+    ),
+    "gpt_neox": Row(
+        gpt_neox.Config(vocab_size=5, width=8, depth=2, num_heads=2, hidden=12, max_length=16),
+        (2, 16, 5),
+    ),
+    "gpt_neox one after the other": Row(
+        gpt_neox.Config(vocab_size=5, width=12, depth=1, num_heads=2, hidden=8, max_length=16,
+                        parallel=False, attention_bias=False, tied=True, rotary_part=1.0,
+                        rope_scaling="linear factor=2", dropout=0.1, attention_dropout=0.1),
+        (2, 16, 5),
+    ),
+    "gpt_neox classes": Row(
+        gpt_neox.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=12, max_length=16,
+                        rotary_part=0.0, num_classes=3),
+        (2, 3),
+        task="text-classification",
+        no_gradient=("key/bias",),
+    ),
+    "opt": Row(
+        opt.Config(vocab_size=5, width=8, embed_width=8, depth=2, num_heads=2, hidden=12,
+                   max_length=16),
+        (2, 16, 5),
+        no_gradient=("key/bias",),
+    ),
+    "opt hidden states, bare": Row(
+        opt.Config(vocab_size=5, width=8, embed_width=8, depth=1, num_heads=2, hidden=12,
+                   max_length=16, use_bias=False, norm_affine=False),
+        (2, 16, 8),
+        task="feature-extraction",
+    ),
+    "opt classes": Row(
+        opt.Config(vocab_size=5, width=8, embed_width=10, depth=1, num_heads=2, hidden=12,
+                   max_length=16, final_norm=False, num_classes=3),
+        (2, 3),
+        task="text-classification",
+        no_gradient=("key/bias",),
+    ),
+    "mixtral": Row(
+        mixtral.Config(vocab_size=5, width=10, depth=1, num_heads=4, num_kv_heads=2, head_dim=6,
+                       hidden=12, num_experts=3, max_length=16),
+        (2, 16, 5),
+    ),
+    "mixtral window tied": Row(
+        mixtral.Config(vocab_size=5, width=10, depth=1, num_heads=2, num_kv_heads=1, head_dim=4,
+                       hidden=12, num_experts=2, max_length=16, window=3, tied=True,
+                       attention_dropout=0.1, router_jitter=0.1),
+        (2, 16, 5),
+    ),
+    "mixtral classes": Row(
+        mixtral.Config(vocab_size=5, width=10, depth=1, num_heads=2, num_kv_heads=2, head_dim=4,
+                       hidden=12, num_experts=3, max_length=16, num_classes=3),
+        (2, 3),
+        task="text-classification",
     ),
 }  # fmt: skip
 SIZES = registry.list_models()
