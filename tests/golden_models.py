@@ -40,6 +40,18 @@ LLAMA = dict(
     vocab_size=13, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
     num_key_value_heads=1, intermediate_size=6, max_position_embeddings=16, rms_norm_eps=1e-3,
 )  # fmt: skip
+GPT_NEOX = dict(
+    vocab_size=13, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=5,
+    max_position_embeddings=8, layer_norm_eps=1e-3, rotary_pct=0.5, rotary_emb_base=50,
+)  # fmt: skip
+OPT = dict(
+    vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=2, ffn_dim=5,
+    max_position_embeddings=8,
+)  # fmt: skip
+MIXTRAL = dict(
+    vocab_size=13, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+    num_key_value_heads=1, intermediate_size=4, max_position_embeddings=16, num_local_experts=3,
+)  # fmt: skip
 MODELS = {
     "ModernBertModel": MODERN,
     "ModernBertForMaskedLM": MODERN | {"mlp_bias": True, "hidden_activation": "gelu_new"},
@@ -63,6 +75,17 @@ MODELS = {
     "GemmaForCausalLM": LLAMA | {"head_dim": 6},
     "Gemma2ForCausalLM": LLAMA | {"head_dim": 6, "sliding_window": 3},
     "Gemma3ForCausalLM": LLAMA | {"head_dim": 6, "sliding_window": 3},
+    "GPTNeoXForCausalLM": GPT_NEOX,
+    "GPTNeoXModel": GPT_NEOX | {"attention_bias": False, "hidden_act": "relu"},
+    "GPTNeoXForSequenceClassification": GPT_NEOX
+    | {"num_labels": 3, "pad_token_id": 0, "use_parallel_residual": False},
+    "OPTForCausalLM": OPT,
+    "OPTModel": OPT | {"do_layer_norm_before": False, "word_embed_proj_dim": 4},
+    "OPTForSequenceClassification": OPT
+    | {"num_labels": 3, "pad_token_id": 0, "enable_bias": False, "word_embed_proj_dim": 9},
+    "MixtralForCausalLM": MIXTRAL | {"sliding_window": 3},
+    "MixtralModel": MIXTRAL | {"num_experts_per_tok": 1},
+    "MixtralForSequenceClassification": MIXTRAL | {"num_labels": 3, "pad_token_id": 0},
     "BertModel": BERT,
     "BertForMaskedLM": BERT | {"hidden_act": "gelu_new"},
     "BertForSequenceClassification": BERT | {"num_labels": 3},

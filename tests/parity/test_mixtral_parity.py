@@ -55,7 +55,7 @@ def test_gradients_and_three_steps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", decoders.GENERATION, ids=str)
 def test_generated_tokens(tmp_path: Path, options: dict[str, Any]) -> None:
-    decoders.compare_generated(tmp_path, mixtral, CASES["two of five"], seed=2, **options)
+    decoders.compare_generated(tmp_path, mixtral, CASES["two of five"], seed=3, **options)
 
 
 def test_what_the_router_says(tmp_path: Path) -> None:

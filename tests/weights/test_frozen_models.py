@@ -1,7 +1,5 @@
 """Folders of the reference library, opened without it: its outputs, and its bytes back."""
 
-import json
-
 import golden_models
 import jax
 import numpy as np
@@ -9,25 +7,6 @@ import pytest
 from safetensors.numpy import load_file
 
 import zoo
-
-CLASSIFIERS = [name for name in golden_models.MODELS if name.endswith("Classification")]
-
-
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_names_of_classes(tmp_path, name):
-    config, _, tensors, _ = golden_models.read(name)
-    names = {"0": "bad", "2": "good", "1": "so so"}
-    config |= {"id2label": names, "label2id": {v: int(k) for k, v in names.items()}}
-    model, variables = zoo.from_pretrained(
-        golden_models.write_folder(tmp_path / "theirs", config, tensors)
-    )
-    assert model.cfg.labels == ("bad", "so so", "good") and model.cfg.num_classes == 3
-    zoo.save_pretrained(tmp_path / "ours", model, variables)
-    written = json.loads((tmp_path / "ours" / "config.json").read_text())
-    assert written["id2label"] == names and written["label2id"] == config["label2id"]
-    with pytest.warns(UserWarning, match="initialised"):
-        other, _ = zoo.from_pretrained(tmp_path / "ours", num_classes=5)
-    assert (other.cfg.num_classes, other.cfg.labels) == (5, ())
 
 
 def as_theirs(name, found):

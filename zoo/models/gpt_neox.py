@@ -91,8 +91,8 @@ class Config:
         turned = int(head_dim * self.rotary_part)
         if not 0 <= self.rotary_part <= 1 or turned + turned % 2 > head_dim:
             raise InputError(
-                f"rotary_part is {self.rotary_part}: positions would turn {turned + turned % 2} "
-                f"of a head's {head_dim} features"
+                f"rotary_part is {self.rotary_part}: positions would turn {turned + turned % 2} of "
+                f"a head's {head_dim} features"
             )
         name, _ = rotary.parse(self.rope_scaling)
         if name in ("dynamic", "yarn") and (turned < 4 or turned % 2):

@@ -298,5 +298,4 @@ TENSOR_PARALLEL = (
     (r"embed/embedding", P(None, "tensor")),
 )
 """Path endings and partitions: heads and hidden features are split, so a sublayer needs one sum;
-every device has its part of all experts, so none waits for another's tokens. The router is
-whole."""
+every device has its part of each expert, so none waits for another's tokens."""

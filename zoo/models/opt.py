@@ -5,7 +5,6 @@ B batch, T tokens, L places that are looked at, D width, E features of an embedd
 features of a head, C classes, V vocabulary.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +26,7 @@ from zoo.nn.last_token import last_token
 from zoo.nn.norm import LayerNorm
 
 TASKS = ("text-generation", "feature-extraction", "text-classification")
-INIT = nn.initializers.normal(0.006)  # section 2.2; so is the smaller one of `_added`
+INIT = nn.initializers.normal(0.02)
 FIRST = 2  # row of the position table for a text's first token; row 1 is that of padding
 EPSILON = 1e-5  # added to the variance in layer norms
 
@@ -245,7 +244,7 @@ class Attention(nn.Module):
             key, value = extend(cache, self.index, key, value)
         drop = Dropout(cfg.attention_dropout, name="weights")
         y = merge_heads(attention(query, key, value, seen, lambda weights: drop(weights, train)))
-        return Dense(cfg.width, **types, kernel_init=_added(cfg), name="out")(y), key, value
+        return Dense(cfg.width, **types, kernel_init=INIT, name="out")(y), key, value
 
 
 class FeedForward(nn.Module):
@@ -263,7 +262,7 @@ class FeedForward(nn.Module):
         }  # fmt: skip
         x = Dense(cfg.hidden, **types, kernel_init=INIT, name="up")(x)
         x = activation(cfg.activation)(x)
-        return Dense(cfg.width, **types, kernel_init=_added(cfg), name="down")(x)
+        return Dense(cfg.width, **types, kernel_init=INIT, name="down")(x)
 
 
 class PlainNorm(nn.Module):
@@ -283,11 +282,6 @@ def _norm(cfg: Config, types: dict[str, Any], name: str) -> nn.Module:
     if cfg.norm_affine:
         return LayerNorm(EPSILON, **types, name=name)
     return PlainNorm(types["dtype"], name=name)
-
-
-def _added(cfg: Config) -> nn.initializers.Initializer:
-    """For what is added to the residual stream, twice a layer (section 2.2)."""
-    return nn.initializers.normal(0.006 / math.sqrt(2 * cfg.depth))
 
 
 SIZES = {
