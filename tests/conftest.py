@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # More threads than simulated devices, or a collective can wait for ever on a small machine.
@@ -11,6 +12,25 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 4)
+
+
+PARITY = Path(__file__).parent / "parity"
+
+
+def pytest_ignore_collect(collection_path, config):
+    """The live comparison with references needs the extra `parity`: it is collected when asked
+    for, by `-m parity` or by path."""
+    if collection_path != PARITY or "parity" in config.option.markexpr:
+        return None
+    named = [Path(config.invocation_params.dir, arg.split("::")[0]) for arg in config.args]
+    return None if any(PARITY in (path, *path.parents) for path in named) else True
+
+
+def pytest_collection_modifyitems(items):
+    """Everything in tests/parity is marked so."""
+    for item in items:
+        if PARITY in item.path.parents:
+            item.add_marker("parity")
 
 
 @pytest.fixture

@@ -24,6 +24,17 @@ MODERN = dict(
     eos_token_id=None, cls_token_id=None, sep_token_id=None,
 )  # fmt: skip
 GPT = dict(vocab_size=13, n_embd=6, n_layer=1, n_head=2, n_positions=8, pad_token_id=0)
+ROBERTA = BERT | {"max_position_embeddings": 12}
+ELECTRA = BERT | {"embedding_size": 4}
+ALBERT = ELECTRA | {"num_hidden_layers": 3, "num_hidden_groups": 2}
+DISTILBERT = dict(
+    vocab_size=13,
+    dim=6,
+    n_layers=1,
+    n_heads=2,
+    hidden_dim=4,
+    max_position_embeddings=8,
+)
 GPT2 = dict(vocab_size=13, n_embd=6, n_layer=1, n_head=2, n_inner=5, n_positions=8)
 LLAMA = dict(
     vocab_size=13, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
@@ -59,6 +70,32 @@ MODELS = {
     "BertForQuestionAnswering": BERT,
     "BertForMultipleChoice": BERT,
     "BertForNextSentencePrediction": BERT,
+    "RobertaModel": ROBERTA,
+    "RobertaForMaskedLM": ROBERTA | {"pad_token_id": 0, "hidden_act": "relu"},
+    "RobertaForSequenceClassification": ROBERTA | {"num_labels": 3},
+    "RobertaForTokenClassification": ROBERTA | {"num_labels": 3, "hidden_act": "gelu_new"},
+    "RobertaForQuestionAnswering": ROBERTA,
+    "RobertaForMultipleChoice": ROBERTA,
+    "XLMRobertaForMaskedLM": ROBERTA | {"tie_word_embeddings": False},
+    "DistilBertModel": DISTILBERT,
+    "DistilBertForMaskedLM": DISTILBERT | {"activation": "relu"},
+    "DistilBertForSequenceClassification": DISTILBERT | {"num_labels": 3},
+    "DistilBertForTokenClassification": DISTILBERT | {"num_labels": 3},
+    "DistilBertForQuestionAnswering": DISTILBERT,
+    "DistilBertForMultipleChoice": DISTILBERT,
+    "ElectraModel": ELECTRA,
+    "ElectraForMaskedLM": ELECTRA | {"hidden_act": "relu"},
+    "ElectraForPreTraining": ELECTRA | {"hidden_act": "relu"},
+    "ElectraForSequenceClassification": ELECTRA | {"num_labels": 3},
+    "ElectraForTokenClassification": ELECTRA | {"num_labels": 3, "embedding_size": 6},
+    "ElectraForQuestionAnswering": ELECTRA,
+    "ElectraForMultipleChoice": ELECTRA,
+    "AlbertModel": ALBERT,
+    "AlbertForMaskedLM": ALBERT | {"hidden_act": "relu"},
+    "AlbertForSequenceClassification": ALBERT | {"num_labels": 3, "inner_group_num": 2},
+    "AlbertForTokenClassification": ALBERT | {"num_labels": 3},
+    "AlbertForQuestionAnswering": ALBERT,
+    "AlbertForMultipleChoice": ALBERT,
 }  # fmt: skip
 """Class of transformers, and the fields of its config."""
 

@@ -15,15 +15,13 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from zoo.errors import InputError
+from zoo.hub import find_folder
 from zoo.models import registry
 from zoo.parallel.mesh import state_shardings
 from zoo.weights import loading
 from zoo.weights.configs import read_labels
 from zoo.weights.files import open_tensors
 from zoo.weights.torch_zip import open_torch
-
-PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
-"""What is fetched of a name on the hub: no pickles, no code."""
 
 
 def from_pretrained(
@@ -47,7 +45,8 @@ def from_pretrained(
             initialised by key 0, and a warning names it.
         dtype: of the computation; None is that of the parameters.
         param_dtype: of the parameters; None keeps the files'.
-        mesh: devices to lay the parameters out on, by the rules of training; each reads its part.
+        mesh: devices to lay the parameters out on, by the rules of training: cut over its axes
+            fsdp and tensor, where it has them; each device reads its part alone.
         weights: name of a file of the folder that `torch.save` wrote, such as `pytorch_model.bin`;
             such a file is read only when asked for.
         **config_changes: new values for fields of the Config, such as `num_classes=3`.
@@ -86,6 +85,7 @@ def from_pretrained(
         single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shardings = dict.fromkeys(flat, single)
     else:
+        mesh = Mesh(mesh.devices, mesh.axis_names)  # what is cut how is left to the compiler
         table = registry.module_of(cfg).TENSOR_PARALLEL
         shardings = flatten_dict(state_shardings(shapes, mesh, table), sep="/")
         for path, leaf in flat.items():
@@ -139,32 +139,6 @@ def save_pretrained(
     flat = flatten_dict(variables["params"], sep="/")
     params = {path: np.asarray(jax.device_get(leaf)) for path, leaf in flat.items()}
     loading.write_folder(Path(directory), family, model.cfg, model.task, params)
-
-
-def find_folder(path_or_hub_name: str | Path) -> Path:
-    """A folder as it is, or the cached copy of a name on the hub, fetched where it is not.
-
-    Raises:
-        InputError: there is no such folder or name, or no network to ask.
-    """
-    path = Path(path_or_hub_name)
-    if path.is_dir():
-        return path
-    name = str(path_or_hub_name)
-    if path.exists() or path.is_absolute() or name.startswith(".") or name.count("/") > 1:
-        raise InputError(f"{path} is no folder")
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=PATTERNS))
-    except LocalEntryNotFoundError:
-        raise InputError(
-            f"{name} is no folder, not in the hub's cache, and the hub cannot be reached; check "
-            "the name, the network, HF_HUB_OFFLINE"
-        ) from None
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise InputError(f"{name} is no folder, and the hub says: {str(error)[:300]}") from None
 
 
 def _from_run(

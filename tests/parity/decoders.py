@@ -314,7 +314,8 @@ def compare_steps(place: Path, family: Any, values: dict[str, Any]) -> None:
     theirs.save_pretrained(place / "after")
     want = flat(zoo.from_pretrained(place / "after")[1]["params"])
     for key, value in flat(params).items():
-        assert np.abs(value - flat(start)[key]).max() > 1e-3, key
+        moved = np.abs(value - flat(start)[key]).max() > 1e-3
+        assert moved or key.endswith("key/bias"), key  # softmax takes that away but for rotation
         np.testing.assert_allclose(value, want[key], rtol=0, atol=3e-5, err_msg=key)
 
 

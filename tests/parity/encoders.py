@@ -1,6 +1,9 @@
 """Encoders beside transformers': small random models, what is compared and how closely."""
 
 import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,26 +30,33 @@ class Encoder:
     """A family of models of transformers."""
 
     values: dict[str, Any]
-    """Fields of a small config of theirs, without dropout."""
+    """Fields of a small config of theirs."""
     configs: dict[str, dict[str, Any]]
     """What each odd config has otherwise."""
     heads: dict[str, dict[str, Any]]
     """Classes, and what the config of each has beside."""
+    rates: tuple[str, ...] = ()
+    """Fields that are rates of dropout; 0 in the small config."""
     unused: tuple[str, ...] = ()
     """Tensors that some of their models save and no model uses."""
 
 
-def quick(configs: dict[str, Any]) -> list[Any]:
-    """All configs as parameters of a test; the first two are for the quick run."""
-    full = [pytest.param(name, marks=pytest.mark.full) for name in list(configs)[2:]]
-    return [*list(configs)[:2], *full]
+def quick(names: Iterable[str], count: int = 2) -> list[Any]:
+    """Names, such as those of configs, as parameters of a test; the first are for quick runs."""
+    marked = [pytest.param(name, marks=pytest.mark.full) for name in names]
+    return [*list(names)[:count], *marked[count:]]
 
 
 def reference(encoder: Encoder, head: str, config: str, seed: int = 0) -> Any:
     """Transformers' model with random weights."""
     torch.manual_seed(seed)
     made = getattr(transformers, head)
-    fields = encoder.values | encoder.configs[config] | encoder.heads[head]
+    fields = (
+        dict.fromkeys(encoder.rates, 0.0)
+        | encoder.values
+        | encoder.configs[config]
+        | encoder.heads[head]
+    )
     model = made(made.config_class(**fields)).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # biases and norms start at 0 and 1
@@ -77,9 +87,11 @@ def run(model: Any, given: dict[str, np.ndarray]) -> list[np.ndarray]:
     return [found[kind].numpy() for kind in kinds if found.get(kind) is not None]
 
 
-def ours(model: Any, variables: Any, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+def ours(
+    model: Any, variables: Any, given: dict[str, np.ndarray], **options: Any
+) -> list[np.ndarray]:
     """Our outputs in their order."""
-    found = jax.jit(model.apply)(variables, **given)
+    found = jax.jit(functools.partial(model.apply, **options))(variables, **given)
     return [np.asarray(x) for x in ([found] if hasattr(found, "shape") else vars(found).values())]
 
 
@@ -100,7 +112,8 @@ def compare_outputs_and_bytes(folder: Path, encoder: Encoder, head: str, config:
     assert before.keys() - after.keys() <= set(encoder.unused)
     for name, tensor in after.items():
         assert tensor.dtype == before[name].dtype and tensor.tobytes() == before[name].tobytes()
-    again = type(theirs).from_pretrained(folder / "ours").eval()
+    (written,) = transformers.AutoConfig.from_pretrained(folder / "ours").architectures
+    again = getattr(transformers, written).from_pretrained(folder / "ours").eval()
     for a, b in zip(wanted, run(again, given), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -120,6 +133,20 @@ def compare_float64(folder: Path, encoder: Encoder, head: str, config: str) -> N
         assert np.abs(a - b).max() <= 1e-10
 
 
+def compare_dropout(folder: Path, encoder: Encoder, head: str, rate: str) -> None:
+    """Each rate is where theirs is: at rate 1 both drop everything there, and nothing elsewhere."""
+    config = dict.fromkeys(encoder.rates, 0.0) | {rate: 1.0}
+    only = dataclasses.replace(encoder, configs={rate: config})
+    theirs = reference(only, head, rate)
+    theirs.save_pretrained(folder)
+    model, variables = zoo.from_pretrained(folder)
+    given = batch(head, theirs.config)
+    wanted = run(theirs.train(), given)
+    found = ours(model, variables, given, train=True, rngs={"dropout": jax.random.key(0)})
+    for a, b in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=2e-5)
+
+
 def compare_training(
     folder: Path, encoder: Encoder, head: str, config: str, float64: bool = True
 ) -> None:
@@ -132,6 +159,10 @@ def compare_training(
     theirs = theirs.double() if float64 else theirs
     theirs.save_pretrained(folder / "before")
     given = batch(head, theirs.config)
+    mask, pad = given["attention_mask"], theirs.config.pad_token_id
+    mask[..., :2] = 1  # torch keeps the row of padding, which nothing may then depend on
+    others = np.where(given["input_ids"] == pad, pad + 1, given["input_ids"])
+    given["input_ids"] = np.where(mask == 1, others, pad)
     epsilon, near = (1e-8, 1e-9) if float64 else (1e-4, 2e-5)
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-2, eps=epsilon, weight_decay=0.01)
     adamw = optax.adamw(1e-2, eps=epsilon, weight_decay=0.01)

@@ -8,8 +8,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what the reference warns of
 BERT = encoders.Encoder(
     values=dict(
         vocab_size=37, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
-        intermediate_size=40, max_position_embeddings=19, attention_probs_dropout_prob=0.0,
-        hidden_dropout_prob=0.0,
+        intermediate_size=40, max_position_embeddings=19,
     ),
     configs={
         "plain": {},
@@ -26,6 +25,7 @@ BERT = encoders.Encoder(
         "BertForTokenClassification": {"num_labels": 3}, "BertForQuestionAnswering": {},
         "BertForMultipleChoice": {}, "BertForNextSentencePrediction": {},
     },
+    rates=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
     unused=("cls.predictions.bias",),  # where the head is not tied
 )  # fmt: skip
 
@@ -39,6 +39,12 @@ def test_outputs_and_bytes(tmp_path, head, config):
 @pytest.mark.parametrize("config", encoders.quick(BERT.configs))
 def test_float64(tmp_path, config):
     encoders.compare_float64(tmp_path, BERT, "BertForMaskedLM", config)
+
+
+@pytest.mark.parametrize("rate", encoders.quick(BERT.rates, 1))
+@pytest.mark.parametrize("head", encoders.quick(BERT.heads, 1))
+def test_dropout(tmp_path, head, rate):
+    encoders.compare_dropout(tmp_path, BERT, head, rate)
 
 
 def test_gradients_and_three_steps(tmp_path):

@@ -60,4 +60,4 @@ def test_gradients_and_three_steps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", decoders.GENERATION, ids=str)
 def test_generated_tokens(tmp_path: Path, options: dict[str, Any]) -> None:
-    decoders.compare_generated(tmp_path, opt, CASES["350m"], seed=1, **options)
+    decoders.compare_generated(tmp_path, opt, CASES["plain"], seed=9, **options)

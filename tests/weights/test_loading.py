@@ -140,9 +140,9 @@ def test_unknown_fields_are_told(folder):
 def test_no_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    refused(tmp_path / "nothing", "is no folder")
+    refused(tmp_path / "nothing", "no such folder")
     refused(tmp_path, "no config.json")
-    refused("somebody/some-model", "somebody/some-model is no folder", "network")
+    refused("somebody/some-model", "somebody/some-model: no such folder", "network")
     (tmp_path / "config.json").write_text("[" * 100_000)
     refused(tmp_path, "config.json is damaged")
 

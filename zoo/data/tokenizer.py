@@ -15,6 +15,7 @@ from zoo.data.tokenizer_backend import attempt
 from zoo.data.tokenizer_classes import NAMES
 from zoo.data.tokenizer_folder import Parts, read_folder, write_folder
 from zoo.errors import InputError
+from zoo.hub import TOKENIZER, find_folder
 
 _SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 """What `clean_up_tokenization_spaces` joins, in this order."""
@@ -31,16 +32,16 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
     Args:
         path: folder with `tokenizer.json`, or with the vocabulary files of BERT (`vocab.txt`),
-            GPT-2 or RoBERTa (`vocab.json`, `merges.txt`).
+            GPT-2 or RoBERTa (`vocab.json`, `merges.txt`); or a name on the hub.
 
     Returns:
         A callable; `model.apply(variables, **tokenizer(texts, padding=True, return_tensors="np"))`.
 
     Raises:
-        InputError: no such folder, no vocabulary in it, a damaged file, a tokenizer that these
-            files do not represent.
+        InputError: no such folder or name, no vocabulary in it, a damaged file, a tokenizer that
+            these files do not represent.
     """
-    return Tokenizer(read_folder(path))
+    return Tokenizer(read_folder(find_folder(path, TOKENIZER)))
 
 
 class Tokenizer:

@@ -18,7 +18,6 @@ import tokenizers
 from tokenizers import AddedToken
 
 from zoo.data import tokenizer_backend as backends
-from zoo.data.text import is_file, is_folder
 from zoo.data.tokenizer_classes import NAMES, PLAIN, Family, family_of
 from zoo.errors import InputError
 
@@ -64,18 +63,13 @@ class Parts:
     template: Templates
 
 
-def read_folder(path: str | Path) -> Parts:
+def read_folder(folder: Path) -> Parts:
     """Everything that a tokenizer's folder says.
 
     Raises:
-        InputError: no such folder, no vocabulary in it, a damaged file, a tokenizer that these
-            files do not represent.
+        InputError: no vocabulary in it, a damaged file, a tokenizer that these files do not
+            represent.
     """
-    if not is_folder(str(path)):
-        is_one = is_file(str(path))
-        found = "is a file; give the folder that holds it" if is_one else "no such folder"
-        raise InputError(f"{path}: {found}")
-    folder = Path(path)
     config = _json(folder / "tokenizer_config.json") or {}
     model = _json(folder / "config.json") or {}
     stated = config.get("tokenizer_class") or model.get("tokenizer_class")

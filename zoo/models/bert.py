@@ -1,27 +1,35 @@
 """BERT: pre-training of deep bidirectional Transformers (Devlin et al., 2018,
 https://arxiv.org/abs/1810.04805), with the heads of the reference implementation.
 
-B batch, N choices, T tokens, D width, H heads, K features of a head, C classes, V vocabulary.
+B batch, N choices, T tokens, D width, C classes, V vocabulary.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Int
 
-from zoo.errors import InputError
 from zoo.models.registry import Size, check_task
 from zoo.nn.activation import activation
-from zoo.nn.attention import attention, merge_heads, padding_mask, split_heads
-from zoo.nn.dense import Dense, Embed
+from zoo.nn.attention import padding_mask
+from zoo.nn.dense import Embed
 from zoo.nn.dropout import Dropout
-from zoo.nn.norm import LayerNorm
+from zoo.nn.encoder import (
+    INIT,
+    Embeddings,
+    EncoderLayer,
+    MaskedLanguageHead,
+    PooledOutput,
+    check_heads,
+    check_length,
+    dense,
+    token_rows,
+)
 
 TASKS = (
     "feature-extraction", "fill-mask", "text-classification", "token-classification",
@@ -34,7 +42,6 @@ POOLED = (
     "next-sentence-prediction",
 )
 """Tasks whose model has the pooler: a dense layer and tanh on the first token."""
-INIT = nn.initializers.normal(0.02)
 
 
 @dataclass(frozen=True)
@@ -85,24 +92,13 @@ class Config:
         """
         task = check_task(task, TASKS)
         activation(self.activation)
-        if self.num_heads < 1 or self.width % self.num_heads:
-            raise InputError(f"{self.num_heads} heads do not divide a width of {self.width}")
+        check_heads(self.num_heads, self.width)
         return Bert(self, task, dtype, param_dtype)
 
     def inputs(self, batch: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of an example batch; multiple choice takes `[B, N, T]` instead."""
         ids = jax.ShapeDtypeStruct((batch, min(self.max_length, 16)), jnp.int32)
         return {"input_ids": ids, "attention_mask": ids, "token_type_ids": ids}
-
-
-@flax.struct.dataclass
-class Output:
-    """Of the model without head."""
-
-    last_hidden_state: Float[Array, "B T D"]
-    """Of every token."""
-    pooler_output: Float[Array, "B D"]
-    """The first token's, through a dense layer and tanh."""
 
 
 class Bert(nn.Module):
@@ -120,8 +116,8 @@ class Bert(nn.Module):
         attention_mask: Int[ArrayLike, "*B T"] | None = None,
         token_type_ids: Int[ArrayLike, "*B T"] | None = None,
         train: bool = False,
-    ) -> Array | Output:
-        """Hidden states (``Output``), or logits: fill-mask ``[B, T, V]``, text-classification
+    ) -> Array | PooledOutput:
+        """Hidden states (``PooledOutput``), or logits: fill-mask ``[B, T, V]``, text-classification
         ``[B, C]``, token-classification ``[B, T, C]``, question-answering ``[B, T, 2]`` (start,
         end), next-sentence-prediction ``[B, 2]`` (0: it follows), multiple-choice ``[B, N]``.
 
@@ -136,132 +132,40 @@ class Bert(nn.Module):
         """
         cfg = self.cfg
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        given = [input_ids, attention_mask, token_type_ids]
-        ids, mask, kinds = (None if x is None else jnp.asarray(x) for x in given)
-        ranks = (2, 3) if self.task == "multiple-choice" else (2,)
-        if ids is None or ids.ndim not in ranks:
-            shape = "nothing" if ids is None else ids.shape
-            raise InputError(f"{self.task} takes input_ids of rank {ranks[-1]}, not {shape}")
-        lead = ids.shape[:-1]
-        ids, mask, kinds = (
-            None if x is None else x.reshape(-1, x.shape[-1]) for x in (ids, mask, kinds)
-        )
+        lead, (ids, mask, kinds) = token_rows(self.task, input_ids, attention_mask, token_type_ids)
+        check_length(ids.shape[1], cfg.max_length)
 
         embed = Embed(cfg.vocab_size, cfg.width, **types, embedding_init=INIT, name="embed")
-        x_BTD = Embeddings(cfg, **types, name="embeddings")(embed(ids), kinds, train)
+        x_BTD = Embeddings(
+            cfg.max_length, cfg.token_types, cfg.epsilon, cfg.dropout, **types, name="embeddings"
+        )(embed(ids), jnp.arange(ids.shape[1])[None], kinds, train)
         visible = None if mask is None else padding_mask(mask)
         for i in range(cfg.depth):
-            x_BTD = Layer(cfg, **types, name=f"layer{i}")(x_BTD, visible, train)
+            layer = EncoderLayer(
+                cfg.num_heads, cfg.hidden, cfg.activation, cfg.epsilon,
+                weight_dropout=cfg.attention_dropout, attention_dropout=cfg.dropout,
+                mlp_dropout=cfg.dropout, **types, name=f"layer{i}",
+            )  # fmt: skip
+            x_BTD = layer(x_BTD, visible, train)
 
         if self.task in POOLED:
-            pooled_BD = jnp.tanh(_dense(cfg.width, types, "pooler")(x_BTD[:, 0]))
+            pooled_BD = jnp.tanh(dense(cfg.width, types, "pooler")(x_BTD[:, 0]))
             if self.task == "feature-extraction":
-                return Output(x_BTD, pooled_BD)
+                return PooledOutput(x_BTD, pooled_BD)
             if self.task == "next-sentence-prediction":
-                return _dense(2, types, "head")(pooled_BD)
+                return dense(2, types, "head")(pooled_BD)
             outputs = 1 if self.task == "multiple-choice" else cfg.num_classes
             y = Dropout(cfg.head_dropout, name="head_dropout")(pooled_BD, train)
-            y = _dense(outputs, types, "head")(y)
+            y = dense(outputs, types, "head")(y)
             return y.reshape(lead) if self.task == "multiple-choice" else y
         if self.task == "fill-mask":
-            return MaskedLanguageHead(cfg, **types, name="head")(x_BTD, embed)
+            return MaskedLanguageHead(cfg.activation, cfg.epsilon, cfg.tied, **types, name="head")(
+                x_BTD, embed
+            )
         if self.task == "token-classification":
             x_BTD = Dropout(cfg.head_dropout, name="head_dropout")(x_BTD, train)
-            return _dense(cfg.num_classes, types, "head")(x_BTD)
-        return _dense(2, types, "head")(x_BTD)
-
-
-class Embeddings(nn.Module):
-    """Tokens, positions and token types added, then layer norm (figure 2)."""
-
-    cfg: Config
-    dtype: DTypeLike
-    param_dtype: DTypeLike
-
-    @nn.compact
-    def __call__(
-        self, tokens: Float[Array, "B T D"], token_types: Int[Array, "B T"] | None, train: bool
-    ) -> Float[Array, "B T D"]:
-        cfg, time = self.cfg, tokens.shape[1]
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        if time > cfg.max_length:
-            raise InputError(
-                f"a sequence of {time} tokens is longer than the model's {cfg.max_length} "
-                "positions; truncate it"
-            )
-        table: dict[str, Any] = {**types, "embedding_init": INIT}
-        kinds = jnp.zeros((1, 1), jnp.int32) if token_types is None else token_types
-        x = tokens + Embed(cfg.token_types, cfg.width, **table, name="types")(kinds)
-        x = x + Embed(cfg.max_length, cfg.width, **table, name="positions")(jnp.arange(time))
-        x = LayerNorm(cfg.epsilon, **types, name="norm")(x)
-        return Dropout(cfg.dropout, name="dropout")(x, train)
-
-
-class Layer(nn.Module):
-    """Self-attention, then feed-forward, each added to its input and normalised."""
-
-    cfg: Config
-    dtype: DTypeLike
-    param_dtype: DTypeLike
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T D"], mask: Bool[Array, "B 1 1 T"] | None, train: bool
-    ) -> Float[Array, "B T D"]:
-        cfg = self.cfg
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        y = SelfAttention(cfg, **types, name="attention")(x, mask, train)
-        y = Dropout(cfg.dropout, name="attention_dropout")(y, train)
-        x = LayerNorm(cfg.epsilon, **types, name="attention_norm")(x + y)
-        y = activation(cfg.activation)(_dense(cfg.hidden, types, "up")(x))
-        y = _dense(cfg.width, types, "down")(y)
-        y = Dropout(cfg.dropout, name="mlp_dropout")(y, train)
-        return LayerNorm(cfg.epsilon, **types, name="mlp_norm")(x + y)
-
-
-class SelfAttention(nn.Module):
-    """Every token looks at every token that counts."""
-
-    cfg: Config
-    dtype: DTypeLike
-    param_dtype: DTypeLike
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T D"], mask: Bool[Array, "B 1 1 T"] | None, train: bool
-    ) -> Float[Array, "B T D"]:
-        cfg = self.cfg
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        q_BHTK, k_BHTK, v_BHTK = (
-            split_heads(_dense(cfg.width, types, name)(x), cfg.num_heads)
-            for name in ("query", "key", "value")
-        )
-        drop = Dropout(cfg.attention_dropout, name="dropout")
-        y_BHTK = attention(q_BHTK, k_BHTK, v_BHTK, mask, lambda weights: drop(weights, train))
-        return _dense(cfg.width, types, "out")(merge_heads(y_BHTK))
-
-
-class MaskedLanguageHead(nn.Module):
-    """A dense layer and layer norm, then the score of every token."""
-
-    cfg: Config
-    dtype: DTypeLike
-    param_dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T D"], embed: Embed) -> Float[Array, "B T V"]:
-        cfg = self.cfg
-        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = activation(cfg.activation)(_dense(cfg.width, types, "dense")(x))
-        x = LayerNorm(cfg.epsilon, **types, name="norm")(x)
-        if not cfg.tied:
-            return _dense(cfg.vocab_size, types, "decoder")(x)
-        bias = self.param("bias", nn.initializers.zeros, (cfg.vocab_size,), self.param_dtype)
-        return embed.attend(x) + bias.astype(self.dtype)
-
-
-def _dense(features: int, types: dict[str, Any], name: str) -> Dense:
-    return Dense(features, **types, kernel_init=INIT, name=name)
+            return dense(cfg.num_classes, types, "head")(x_BTD)
+        return dense(2, types, "head")(x_BTD)
 
 
 def _of(width: int, depth: int) -> Config:
@@ -271,14 +175,18 @@ def _of(width: int, depth: int) -> Config:
 
 _REFERENCE = "https://arxiv.org/abs/1810.04805; transformers BertModel with pooler; Apache-2.0"
 SIZES = {
-    "bert-tiny": Size(_of(128, 2), 4_385_920, _REFERENCE),
-    "bert-mini": Size(_of(256, 4), 11_170_560, _REFERENCE),
-    "bert-base-uncased": Size(Config(), 109_482_240, _REFERENCE),
-    "bert-base-cased": Size(Config(vocab_size=28_996), 108_310_272, _REFERENCE),
-    "bert-large-uncased": Size(_of(1024, 24), 335_141_888, _REFERENCE),
+    "bert-tiny": Size(_of(128, 2), 4_385_920, _REFERENCE, "Apache-2.0", "GLUE 64.2"),
+    "bert-mini": Size(_of(256, 4), 11_170_560, _REFERENCE, "Apache-2.0", "GLUE 65.8"),
+    "bert-base-uncased": Size(
+        Config(), 109_482_240, _REFERENCE, "Apache-2.0", "GLUE 79.6, SQuAD 1.1 F1 88.5",
+    ),
+    "bert-base-cased": Size(Config(vocab_size=28_996), 108_310_272, _REFERENCE, "Apache-2.0"),
+    "bert-large-uncased": Size(
+        _of(1024, 24), 335_141_888, _REFERENCE, "Apache-2.0", "GLUE 82.1, SQuAD 1.1 F1 90.9",
+    ),
     "MiniLM-L6-H384-uncased": Size(
         Config(width=384, depth=6, hidden=1536), 22_713_216,
-        "https://arxiv.org/abs/2002.10957; transformers BertModel with pooler; MIT",
+        "https://arxiv.org/abs/2002.10957; transformers BertModel with pooler", "MIT",
     ),
 }  # fmt: skip
 

@@ -271,9 +271,9 @@ class Attention(nn.Module):
             key, value = extend(cache, self.index, key, value)
         q_BGRTK = q_BHTK.reshape(batch, cfg.num_kv_heads, -1, time, cfg.head_dim)
         scores = jnp.einsum("bgrtk,bglk->bgrtl", q_BGRTK * cfg.query_scale**-0.5, key)
-        weights = softmax(_cap(scores, cfg.score_cap), where=seen[:, :, None])
-        weights = Dropout(cfg.dropout, name="dropout")(weights, train)
-        y_BGRTK = jnp.einsum("bgrtl,bglk->bgrtk", weights, value)
+        w = softmax(_cap(scores, cfg.score_cap), where=seen[:, :, None])
+        w_BHTL = Dropout(cfg.dropout, name="weights")(w.reshape(*q_BHTK.shape[:3], -1), train)
+        y_BGRTK = jnp.einsum("bgrtl,bglk->bgrtk", w_BHTL.reshape(scores.shape), value)
         return dense("out", cfg.width)(merge_heads(y_BGRTK.reshape(q_BHTK.shape))), key, value
 
 
@@ -302,13 +302,13 @@ GEMMA2 = Config(
     global_layers=tuple(range(1, 26, 2)), score_cap=50.0, logit_cap=30.0,
 )  # fmt: skip
 SIZES = {
-    "gemma-2b": Size(Config(), 2_506_172_416, "https://arxiv.org/abs/2403.08295"),
-    "gemma-2-2b": Size(GEMMA2, 2_614_341_888, "https://arxiv.org/abs/2408.00118"),
+    "gemma-2b": Size(Config(), 2_506_172_416, "arXiv:2403.08295", "Gemma", "MMLU 42.3"),
+    "gemma-2-2b": Size(GEMMA2, 2_614_341_888, "arXiv:2408.00118", "Gemma", "MMLU 52.2"),
     "gemma-3-1b-pt": Size(
         replace(GEMMA2, vocab_size=262_144, width=1152, num_heads=4, num_kv_heads=1, hidden=6912,
                 max_length=32_768, qk_norm=True, window=512, global_layers=(5, 11, 17, 23),
                 score_cap=None, logit_cap=None, rope_base=1_000_000.0, local_rope_base=10_000.0),
-        999_885_952, "https://arxiv.org/abs/2503.19786",
+        999_885_952, "arXiv:2503.19786", "Gemma",
     ),
 }  # fmt: skip
 

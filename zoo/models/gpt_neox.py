@@ -91,8 +91,8 @@ class Config:
         turned = int(head_dim * self.rotary_part)
         if not 0 <= self.rotary_part <= 1 or turned + turned % 2 > head_dim:
             raise InputError(
-                f"rotary_part is {self.rotary_part}: positions would turn {turned + turned % 2} of a head's "
-                f"{head_dim} features"
+                f"rotary_part is {self.rotary_part}: positions would turn {turned + turned % 2} "
+                f"of a head's {head_dim} features"
             )
         name, _ = rotary.parse(self.rope_scaling)
         if name in ("dynamic", "yarn") and (turned < 4 or turned % 2):
@@ -254,7 +254,7 @@ class Attention(nn.Module):
         value = split_heads(dense("value")(x), cfg.num_heads)
         if cache is not None:
             key, value = extend(cache, self.index, key, value)
-        drop = Dropout(cfg.attention_dropout, name="dropout")
+        drop = Dropout(cfg.attention_dropout, name="weights")
         y_BHTK = attention(query, key, value, seen, lambda weights: drop(weights, train))
         return dense("out")(merge_heads(y_BHTK)), key, value
 
@@ -277,8 +277,8 @@ class FeedForward(nn.Module):
 
 _SOURCE = "https://arxiv.org/abs/2304.01373; transformers GPTNeoXForCausalLM"
 SIZES = {
-    "pythia-70m": Size(Config(50_304, 512, 6, 8, 2048), 70_426_624, _SOURCE),
-    "pythia-410m": Size(Config(50_304, 1024, 24, 16, 4096), 405_334_016, _SOURCE),
+    "pythia-70m": Size(Config(50_304, 512, 6, 8, 2048), 70_426_624, _SOURCE, "Apache-2.0"),
+    "pythia-410m": Size(Config(50_304, 1024, 24, 16, 4096), 405_334_016, _SOURCE, "Apache-2.0"),
 }
 
 TENSOR_PARALLEL = (

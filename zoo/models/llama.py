@@ -264,7 +264,7 @@ class Attention(nn.Module):
         key, value = k_BGTK, v_BGTK
         if cache is not None:
             key, value = extend(cache, self.index, k_BGTK, v_BGTK)
-        drop = Dropout(cfg.dropout, name="dropout")
+        drop = Dropout(cfg.dropout, name="weights")
         y_BHTK = grouped_attention(q_BHTK, key, value, seen, lambda weights: drop(weights, train))
         out = Dense(cfg.width, use_bias=cfg.out_bias, **types, kernel_init=INIT, name="out")
         return out(merge_heads(y_BHTK)), key, value
@@ -275,27 +275,28 @@ QWEN2 = Config(
     151_936, 896, 24, 14, 2, 64, 4864, epsilon=1e-6, max_length=32_768, qkv_bias=True, tied=True,
     rope_base=1_000_000.0,
 )  # fmt: skip
+_ARXIV = "https://arxiv.org/abs/"
 SIZES = {
-    "Llama-2-7b": Size(Config(), 6_738_415_616, "https://arxiv.org/abs/2307.09288"),
-    "Meta-Llama-3-8B": Size(LLAMA3, 8_030_261_248, "https://arxiv.org/abs/2407.21783"),
+    "Llama-2-7b": Size(Config(), 6_738_415_616, _ARXIV + "2307.09288", "Llama 2", "MMLU 45.3"),
+    "Meta-Llama-3-8B": Size(LLAMA3, 8_030_261_248, _ARXIV + "2407.21783", "Llama 3", "MMLU 66.6"),
     "Llama-3.2-1B": Size(
         replace(LLAMA3, width=2048, depth=16, head_dim=64, hidden=8192, max_length=131_072,
                 tied=True, rope_scaling="llama3 factor=32 trained=8192 low=1 high=4"),
-        1_235_814_400, "transformers LlamaForCausalLM",
+        1_235_814_400, "transformers LlamaForCausalLM", "Llama 3.2", "MMLU 32.2",
     ),
     "SmolLM2-135M": Size(
         Config(49_152, 576, 30, 9, 3, 64, 1536, max_length=8192, tied=True, rope_base=100_000.0),
-        134_515_008, "https://arxiv.org/abs/2502.02737",
+        134_515_008, _ARXIV + "2502.02737", "Apache-2.0", "HellaSwag 42.1",
     ),
     "Mistral-7B-v0.1": Size(
         Config(num_kv_heads=8, hidden=14_336, max_length=32_768, window=4096),
-        7_241_732_096, "https://arxiv.org/abs/2310.06825",
+        7_241_732_096, _ARXIV + "2310.06825", "Apache-2.0", "MMLU 60.1",
     ),
-    "Qwen2.5-0.5B": Size(QWEN2, 494_032_768, "https://arxiv.org/abs/2412.15115"),
+    "Qwen2.5-0.5B": Size(QWEN2, 494_032_768, _ARXIV + "2412.15115", "Apache-2.0", "MMLU 47.5"),
     "Qwen3-0.6B": Size(
         replace(QWEN2, width=1024, depth=28, num_heads=16, num_kv_heads=8, head_dim=128,
                 hidden=3072, max_length=40_960, qkv_bias=False, qk_norm=True),
-        596_049_920, "https://arxiv.org/abs/2505.09388",
+        596_049_920, _ARXIV + "2505.09388", "Apache-2.0", "MMLU 52.8",
     ),
 }  # fmt: skip
 

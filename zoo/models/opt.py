@@ -243,7 +243,7 @@ class Attention(nn.Module):
         query, key, value = project("query"), project("key"), project("value")
         if cache is not None:
             key, value = extend(cache, self.index, key, value)
-        drop = Dropout(cfg.attention_dropout, name="dropout")
+        drop = Dropout(cfg.attention_dropout, name="weights")
         y = merge_heads(attention(query, key, value, seen, lambda weights: drop(weights, train)))
         return Dense(cfg.width, **types, kernel_init=_added(cfg), name="out")(y), key, value
 
@@ -292,7 +292,10 @@ def _added(cfg: Config) -> nn.initializers.Initializer:
 
 SIZES = {
     "opt-125m": Size(
-        Config(), 125_239_296, "https://arxiv.org/abs/2205.01068; transformers OPTForCausalLM"
+        Config(),
+        125_239_296,
+        "https://arxiv.org/abs/2205.01068; transformers OPTForCausalLM",
+        "OPT-175B licence (research only)",
     ),
 }
 

@@ -34,6 +34,10 @@ class Size:
     """Number of parameters its source states; None where it states none."""
     source: str
     """Paper or reference implementation that publishes the size."""
+    licence: str = ""
+    """Of the weights that are published under this name."""
+    metric: str = ""
+    """What the paper or the weights' card reports of them."""
     task: str | None = None
     """Task whose head the count holds for; None is the model's first task."""
 

@@ -258,25 +258,25 @@ SIZES = {
         Config("lstm", features=10, hidden=(100,), dense=(50,), num_classes=1, length=10),
         49_501,
         "closed form",
-        "tabular-classification",
+        task="tabular-classification",
     ),
     "lstm-wikitext2-200": Size(
-        _language_model("lstm", 33_278, 200, (200, 200)), 13_987_678, _EXAMPLES, _LM
+        _language_model("lstm", 33_278, 200, (200, 200)), 13_987_678, _EXAMPLES, task=_LM
     ),
     "gru-wikitext2-200": Size(
-        _language_model("gru", 33_278, 200, (200, 200)), 13_826_878, _EXAMPLES, _LM
+        _language_model("gru", 33_278, 200, (200, 200)), 13_826_878, _EXAMPLES, task=_LM
     ),
     "zaremba-medium": Size(
-        _language_model("lstm", 10_000, 650, (650, 650)), 19_780_400, _ZAREMBA, _LM
+        _language_model("lstm", 10_000, 650, (650, 650)), 19_780_400, _ZAREMBA, task=_LM
     ),
     "zaremba-large": Size(
-        _language_model("lstm", 10_000, 1500, (1500, 1500)), 66_034_000, _ZAREMBA, _LM
+        _language_model("lstm", 10_000, 1500, (1500, 1500)), 66_034_000, _ZAREMBA, task=_LM
     ),
     "awd-lstm-ptb": Size(
         _language_model("lstm", 10_000, 400, (1150, 1150, 400), tied=True),
         24_221_600,
         "https://arxiv.org/abs/1708.02182, two biases a layer",
-        _LM,
+        task=_LM,
     ),
 }
 

@@ -66,7 +66,7 @@ def grouped_attention(
     (Ainslie et al., 2023, https://arxiv.org/abs/2305.13245).
 
     The queries of a group stand under each other in one product, so nothing is repeated. Arguments
-    as for ``attention``; ``dropout`` sees the weights as ``[B, G, H / G * T, S]``.
+    as for ``attention``.
     """
     batch, heads, time, features = query.shape
     groups, keys = key.shape[1:3]
@@ -76,7 +76,12 @@ def grouped_attention(
     if mask is not None and mask.shape[2] > 1:
         shape = (mask.shape[0], 1, heads // groups, time, keys)
         mask = jnp.broadcast_to(mask[:, :, None], shape).reshape(mask.shape[0], 1, -1, keys)
-    y = attention(stacked, key, value, mask, dropout)
+
+    def drop(weights: Float[Array, "B G R S"]) -> Float[Array, "B G R S"]:
+        assert dropout is not None
+        return dropout(weights.reshape(batch, heads, time, keys)).reshape(weights.shape)
+
+    y = attention(stacked, key, value, mask, drop if dropout else None)
     return y.reshape(query.shape)
 
 

@@ -47,6 +47,12 @@ def keep_mask(key: PRNGKeyArray, rate: float, shape: tuple[int, ...]) -> Bool[Ar
         rate: probability of False, at least 0 and below 1.
         shape: of this device's array; its first dimension is the batch.
     """
+    bits = random_bits(key, shape)
+    return bits >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1))
+
+
+def random_bits(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt32[Array, "..."]:
+    """A word for each element of this device's array, whose first dimension is the batch."""
     words = jax.random.key_data(key).reshape(-1)
     k0, k1 = words[0], words[-1]
     row = jnp.arange(shape[0], dtype=jnp.uint32) + jnp.uint32(axis.index() * shape[0])
@@ -54,8 +60,7 @@ def keep_mask(key: PRNGKeyArray, rate: float, shape: tuple[int, ...]) -> Bool[Ar
     a = mix(mix(row + k0) ^ k1)
     b = mix(mix(row ^ k1 ^ jnp.uint32(0x9E3779B9)) + k0)
     place = jnp.arange(math.prod(shape[1:]), dtype=jnp.uint32)
-    bits = mix(mix(place + a[:, None]) ^ b[:, None])
-    return (bits >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1))).reshape(shape)
+    return mix(mix(place + a[:, None]) ^ b[:, None]).reshape(shape)
 
 
 def mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:

@@ -61,7 +61,7 @@ def make_mesh(shape: MeshShape, devices: Sequence[Any]) -> Mesh:
 
 
 def state_shardings(state: Any, mesh: Mesh, tensor_parallel: Sequence[tuple[str, P]] = ()) -> Any:
-    """A NamedSharding for every leaf of an abstract state.
+    """A NamedSharding for every leaf of an abstract state, over the mesh's axes fsdp and tensor.
 
     The tensor-parallel table is a list of (path ending, PartitionSpec); optimizer moments follow
     their parameter because their paths end alike. FSDP then cuts the largest axis that is still
@@ -70,7 +70,7 @@ def state_shardings(state: Any, mesh: Mesh, tensor_parallel: Sequence[tuple[str,
     Raises:
         InputError: a rule of the table matches no leaf.
     """
-    fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
+    fsdp, tensor = mesh.shape.get("fsdp", 1), mesh.shape.get("tensor", 1)
     rules = tensor_parallel if tensor > 1 else ()
     used: set[str] = set()
 

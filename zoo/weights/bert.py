@@ -72,14 +72,23 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
 
 def backbone(cfg: Config) -> list[Rule]:
     """Everything but pooler and head, without the prefix."""
-    layer = "encoder.layer.{i}"
-    rules = [
+    return embeddings() + layers(cfg.depth)
+
+
+def embeddings() -> list[Rule]:
+    """Tokens, positions, token types and their norm."""
+    return [
         Rule("embeddings.word_embeddings.weight", "embed/embedding"),
         Rule("embeddings.position_embeddings.weight", "embeddings/positions/embedding"),
         Rule("embeddings.token_type_embeddings.weight", "embeddings/types/embedding"),
         *norm("embeddings.LayerNorm", "embeddings/norm"),
     ]
-    return rules + repeat(
+
+
+def layers(depth: int) -> list[Rule]:
+    """The layers, as the kin of BERT have them too."""
+    layer = "encoder.layer.{i}"
+    return repeat(
         [
             *dense(f"{layer}.attention.self.query", "layer{i}/attention/query"),
             *dense(f"{layer}.attention.self.key", "layer{i}/attention/key"),
@@ -90,7 +99,7 @@ def backbone(cfg: Config) -> list[Rule]:
             *dense(f"{layer}.output.dense", "layer{i}/down"),
             *norm(f"{layer}.output.LayerNorm", "layer{i}/mlp_norm"),
         ],
-        cfg.depth,
+        depth,
     )
 
 

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import math
 import pkgutil
 import re
 import types
@@ -86,9 +87,16 @@ class Plan:
     dropped: list[str]
 
     def read(self, place: Callable[[str, np.ndarray], Any]) -> dict[str, Any]:
-        """Reads tensor by tensor; `place(path, array)` copies an array that lies in a file."""
+        """Reads tensor by tensor; `place(path, array)` copies an array that lies in a file.
+
+        The largest come first: what a copy takes beside the parameters is least at the end.
+        """
+
+        def size(rule: Rule) -> int:
+            return sum(math.prod(self.tensors[name].shape) for name in names(rule.theirs))
+
         found = {}
-        for rule in self.rules:
+        for rule in sorted(self.rules, key=size, reverse=True):
             arrays = rule.read(self.tensors[name].map() for name in names(rule.theirs))
             for path, array in zip(names(rule.ours), arrays, strict=True):
                 found[path] = place(path, array)
