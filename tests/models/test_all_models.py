@@ -57,10 +57,6 @@ class Row:
     the attention of so narrow a model the same for all keys to 1e-7, and hide its gradient."""
 
 
-# Besides keys' biases, the first scores: they come of embeddings of 0.02, before any norm.
-GPT_START = ("key/bias", *(f"block0/attention/{x}" for x in ("query/bias", "query/kernel",
-                                                             "key/kernel")))  # fmt: skip
-
 TABLE = {
     "mlp": Row(mlp.Config(input_shape=(4, 3), widths=(8, 5), num_classes=3), (2, 3)),
     "mlp dropout": Row(
@@ -116,24 +112,24 @@ TABLE = {
     },
     **{
         f"modernbert {task}": Row(
-            modernbert.Config(vocab_size=5, width=32, depth=2, num_heads=2, hidden=12, window=2,
+            modernbert.Config(vocab_size=5, width=8, depth=2, num_heads=2, hidden=12, window=2,
                               max_length=16, num_classes=3, head_bias=True, pooling="mean"),
-            shape, task=task,
+            shape, task=task, sharpen=20.0,
         )
         for task, shape in {
-            "feature-extraction": (2, 16, 32), "fill-mask": (2, 16, 5),
+            "feature-extraction": (2, 16, 8), "fill-mask": (2, 16, 5),
             "text-classification": (2, 3), "token-classification": (2, 16, 3),
             "question-answering": (2, 16, 2), "multiple-choice": (2,),
         }.items()
     },
     "modernbert biases untied": Row(
-        modernbert.Config(vocab_size=5, width=32, depth=2, num_heads=2, hidden=12, window=3,
+        modernbert.Config(vocab_size=5, width=8, depth=2, num_heads=2, hidden=12, window=3,
                           max_length=16, norm_bias=True, attention_bias=True, mlp_bias=True,
                           tied=False, activation="silu", head_activation="tanh",
                           global_layers=(1,), embed_dropout=0.1, attention_dropout=0.1,
                           mlp_dropout=0.1),
         (2, 16, 5),
-        task="fill-mask",
+        task="fill-mask", sharpen=20.0,
     ),
     **{
         f"roberta {task}": Row(
@@ -220,23 +216,23 @@ TABLE = {
         task="text-classification",
     ),
     "gpt": Row(
-        gpt.Config(vocab_size=5, width=16, depth=2, num_heads=2, max_length=16),
+        gpt.Config(vocab_size=5, width=8, depth=2, num_heads=2, max_length=16),
         (2, 16, 5),
-        no_gradient=GPT_START,
+        no_gradient=("key/bias",), sharpen=20.0,
     ),
     "gpt untied": Row(
         gpt.Config(vocab_size=5, width=8, depth=1, num_heads=4, activation="silu", max_length=16,
                    tied=False),
         (2, 16, 5),
-        no_gradient=GPT_START,
+        no_gradient=("key/bias",), sharpen=20.0,
     ),
     "gpt features": Row(
         gpt.Config(vocab_size=5, width=8, depth=1, num_heads=2, max_length=16),
-        (2, 16, 8), task="feature-extraction", no_gradient=GPT_START,
+        (2, 16, 8), task="feature-extraction", no_gradient=("key/bias",), sharpen=20.0,
     ),
     "gpt classes": Row(
         gpt.Config(vocab_size=5, width=8, depth=1, num_heads=2, max_length=16, num_classes=3),
-        (2, 3), task="text-classification", no_gradient=GPT_START,
+        (2, 3), task="text-classification", no_gradient=("key/bias",), sharpen=20.0,
     ),
     "gpt2": Row(
         gpt2.Config(vocab_size=5, width=8, depth=2, num_heads=2, max_length=16),
