@@ -7,6 +7,7 @@ from zoo.data.embedded import BreastCancer, Diabetes, Digits, Wine
 from zoo.data.files import TextFiles
 from zoo.data.images import ImageFolder
 from zoo.data.info import Arrays, Batch, Data, Info, Split
+from zoo.data.labelled import LabelledText
 from zoo.data.npz import Npz
 from zoo.data.stdlib import StdlibLines, StdlibText
 from zoo.data.stream import Stream, evaluation_batches, load
@@ -28,11 +29,13 @@ REGISTRY: dict[str, type] = {
     "mnist-idx": MnistIdx,
     "cifar10": Cifar10,
     "text-files": TextFiles,
+    "labelled-text": LabelledText,
 }
 """Sources by the name that a run's config.json gives them."""
 
 __all__ = [
     "REGISTRY", "Arrays", "Augment", "Batch", "BreastCancer", "Cifar10", "Csv", "Data", "Dates",
-    "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "MnistIdx", "Npz", "Parquet", "Split",
-    "StdlibLines", "StdlibText", "Stream", "TextFiles", "Wine", "evaluation_batches", "load",
+    "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "LabelledText", "MnistIdx", "Npz",
+    "Parquet", "Split", "StdlibLines", "StdlibText", "Stream", "TextFiles", "Wine",
+    "evaluation_batches", "load",
 ]  # fmt: skip
