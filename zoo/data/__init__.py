@@ -10,6 +10,7 @@ from zoo.data.info import Arrays, Batch, Data, Info, Split
 from zoo.data.labelled import LabelledText
 from zoo.data.npz import Npz
 from zoo.data.stdlib import StdlibLines, StdlibText
+from zoo.data.stdlib_snippets import StdlibSnippets
 from zoo.data.stream import Stream, evaluation_batches, load
 from zoo.data.tables import Csv, Jsonl, Parquet
 
@@ -20,6 +21,7 @@ REGISTRY: dict[str, type] = {
     "diabetes": Diabetes,
     "stdlib-text": StdlibText,
     "stdlib-lines": StdlibLines,
+    "stdlib-snippets": StdlibSnippets,
     "dates": Dates,
     "image-folder": ImageFolder,
     "csv": Csv,
@@ -36,6 +38,6 @@ REGISTRY: dict[str, type] = {
 __all__ = [
     "REGISTRY", "Arrays", "Augment", "Batch", "BreastCancer", "Cifar10", "Csv", "Data", "Dates",
     "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "LabelledText", "MnistIdx", "Npz",
-    "Parquet", "Split", "StdlibLines", "StdlibText", "Stream", "TextFiles", "Wine",
-    "evaluation_batches", "load",
+    "Parquet", "Split", "StdlibLines", "StdlibSnippets", "StdlibText", "Stream", "TextFiles",
+    "Wine", "evaluation_batches", "load",
 ]  # fmt: skip
