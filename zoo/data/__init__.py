@@ -7,8 +7,10 @@ from zoo.data.embedded import BreastCancer, Diabetes, Digits, Wine
 from zoo.data.files import TextFiles
 from zoo.data.images import ImageFolder
 from zoo.data.info import Arrays, Batch, Data, Info, Split
+from zoo.data.labelled import LabelledText
 from zoo.data.npz import Npz
 from zoo.data.stdlib import StdlibLines, StdlibText
+from zoo.data.stdlib_snippets import StdlibSnippets
 from zoo.data.stream import Stream, evaluation_batches, load
 from zoo.data.tables import Csv, Jsonl, Parquet
 
@@ -19,6 +21,7 @@ REGISTRY: dict[str, type] = {
     "diabetes": Diabetes,
     "stdlib-text": StdlibText,
     "stdlib-lines": StdlibLines,
+    "stdlib-snippets": StdlibSnippets,
     "dates": Dates,
     "image-folder": ImageFolder,
     "csv": Csv,
@@ -28,11 +31,13 @@ REGISTRY: dict[str, type] = {
     "mnist-idx": MnistIdx,
     "cifar10": Cifar10,
     "text-files": TextFiles,
+    "labelled-text": LabelledText,
 }
 """Sources by the name that a run's config.json gives them."""
 
 __all__ = [
     "REGISTRY", "Arrays", "Augment", "Batch", "BreastCancer", "Cifar10", "Csv", "Data", "Dates",
-    "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "MnistIdx", "Npz", "Parquet", "Split",
-    "StdlibLines", "StdlibText", "Stream", "TextFiles", "Wine", "evaluation_batches", "load",
+    "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "LabelledText", "MnistIdx", "Npz",
+    "Parquet", "Split", "StdlibLines", "StdlibSnippets", "StdlibText", "Stream", "TextFiles",
+    "Wine", "evaluation_batches", "load",
 ]  # fmt: skip
