@@ -19,9 +19,12 @@ from zoo.hub import find_folder
 from zoo.models import registry
 from zoo.parallel.mesh import state_shardings
 from zoo.weights import loading
-from zoo.weights.configs import read_labels
+from zoo.weights.configs import check_sizes, read_labels
 from zoo.weights.files import open_tensors
 from zoo.weights.torch_zip import open_torch
+
+DAMAGE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, MemoryError)
+"""What numbers that do not go together may raise, anywhere in a model."""
 
 
 def from_pretrained(
@@ -65,8 +68,7 @@ def from_pretrained(
         tensors = open_torch(_inside(folder, weights)) if weights else open_tensors(folder)
         kept = next((t.dtype for t in tensors.values() if np.dtype(t.dtype).kind in "fV"), None)
         kept = jnp.dtype(param_dtype or kept or jnp.float32)
-        module = cfg.build(task, jnp.dtype(dtype or kept), kept)
-        shapes = jax.eval_shape(lambda: registry.init(module, jax.random.key(0)))["params"]
+        module, shapes = _build(cfg, task, jnp.dtype(dtype or kept), kept)
         flat = flatten_dict(shapes, sep="/")
         plan = loading.plan(
             family, cfg, task, saved.task, tensors, {k: v.shape for k, v in flat.items()},
@@ -230,11 +232,30 @@ def _config(folder: Path, family: Any, values: dict[str, Any]) -> Any:
     """The Config of config.json, every field of the type it declares."""
     try:
         cfg = family.read_config(values)
-        return registry.replace(cfg, **vars(cfg))
+        cfg = registry.replace(cfg, **vars(cfg))
+        check_sizes(cfg)
+        return cfg
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
-    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
-        raise InputError(f"{folder / 'config.json'} is damaged: {error}") from None
+    except DAMAGE as error:
+        told = str(error) or repr(error)
+        raise InputError(f"{folder / 'config.json'} is damaged: {told}") from None
+
+
+def _build(cfg: Any, task: str, dtype: Any, param_dtype: Any) -> tuple[nn.Module, Any]:
+    """The module and the shapes of its parameters.
+
+    Raises:
+        InputError: an unknown task, or numbers of the Config that do not go together.
+    """
+    try:
+        module = cfg.build(task, dtype, param_dtype)
+        return module, jax.eval_shape(lambda: registry.init(module, jax.random.key(0)))["params"]
+    except InputError:
+        raise
+    except DAMAGE as error:
+        told = (str(error).strip() or repr(error)).splitlines()[0]
+        raise InputError(f"config.json describes no model that can be built: {told}") from error
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -35,7 +35,9 @@ WRITTEN = {"gelu_tanh": "gelu_new"}
 """Which of their names is written, where it is not ours."""
 
 
-LARGEST = collections.defaultdict(lambda: 2**31 - 1, depth=10_000)
+LARGEST = collections.defaultdict(
+    lambda: 2**24, depth=10_000, head_dim=2**16, max_length=2**27, window=2**27
+)
 """Values above these are damage, and would take any memory or time."""
 
 
@@ -110,6 +112,22 @@ def check_values(
             f"config.json: unknown fields are not used: {', '.join(unknown)}", stacklevel=4
         )
     return found
+
+
+def check_sizes(cfg: Any) -> None:
+    """Checks that no number of a Config is below what its default says can be, or beyond reason.
+
+    Raises:
+        InputError: one is.
+    """
+    hints = typing.get_type_hints(type(cfg))
+    for part in dataclasses.fields(cfg):
+        value, hint = getattr(cfg, part.name), hints[part.name]
+        if value is None or hint not in (int, int | None):
+            continue
+        least = 0 if isinstance(part.default, int) and part.default < 1 else 1
+        if not least <= value <= LARGEST[part.name]:
+            raise InputError(f"config.json gives {part.name} {value}, which cannot be")
 
 
 def typed(name: str, value: Any, hint: Any) -> Any:
