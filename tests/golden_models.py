@@ -99,7 +99,7 @@ MODELS = {
     "RobertaForTokenClassification": ROBERTA | {"num_labels": 3, "hidden_act": "gelu_new"},
     "RobertaForQuestionAnswering": ROBERTA,
     "RobertaForMultipleChoice": ROBERTA,
-    "XLMRobertaForMaskedLM": ROBERTA | {"tie_word_embeddings": False},
+    "XLMRobertaForMaskedLM": ROBERTA,
     "DistilBertModel": DISTILBERT,
     "DistilBertForMaskedLM": DISTILBERT | {"activation": "relu"},
     "DistilBertForSequenceClassification": DISTILBERT | {"num_labels": 3},

@@ -146,8 +146,7 @@ TABLE = {
             shape, task=task, no_gradient=("key/bias",), sharpen=20.0,
         )
         for task, shape in {
-            "feature-extraction": (2, 16, 8), "text-classification": (2, 3),
-            "question-answering": (2, 16, 2),
+            "text-classification": (2, 3), "question-answering": (2, 16, 2),
         }.items()
     },
     **{
@@ -157,18 +156,17 @@ TABLE = {
             shape, task=task, no_gradient=("key/bias",), sharpen=20.0,
         )
         for task, shape in {
-            "fill-mask": (2, 16, 5), "replaced-token-detection": (2, 16),
-            "text-classification": (2, 3), "multiple-choice": (2,),
+            "fill-mask": (2, 16, 5), "replaced-token-detection": (2, 16), "multiple-choice": (2,),
         }.items()
     },
-    **{
-        f"albert {task}": Row(
-            albert.Config(vocab_size=5, embedding=6, width=8, depth=3, groups=2, num_heads=2,
-                          hidden=16, max_length=16, token_types=4, dropout=0.1, num_classes=3),
-            shape, task=task, no_gradient=("key/bias",), sharpen=20.0,
-        )
-        for task, shape in {"fill-mask": (2, 16, 5), "text-classification": (2, 3)}.items()
-    },
+    "albert": Row(
+        albert.Config(vocab_size=5, embedding=6, width=8, depth=2, num_heads=2, hidden=16,
+                      max_length=16, token_types=4, dropout=0.1, num_classes=3),
+        (2, 3),
+        task="text-classification",
+        no_gradient=("key/bias",),
+        sharpen=20.0,
+    ),
     "gemma": Row(
         gemma.Config(vocab_size=5, width=10, depth=1, num_heads=4, num_kv_heads=2, head_dim=6,
                      hidden=12, max_length=16, attention_bias=True),
