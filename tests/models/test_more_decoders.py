@@ -116,11 +116,11 @@ def test_experts_are_exact_for_any_choice(tokens):
     x = jnp.asarray(rng.normal(size=(2, tokens, 5)), jnp.float32)
     weights = jnp.asarray(rng.random((2, tokens, 2)), jnp.float32)
     layer = Experts(4, 3, "silu", jax.nn.initializers.normal(1.0))
-    chosen = jnp.full((2, tokens, 2), 2)
-    variables = layer.init(jax.random.key(0), x, chosen, weights)
+    same = jnp.full((2, tokens, 2), 2)
+    variables = layer.init(jax.random.key(0), x, same, weights)
     kernels = [np.asarray(variables["params"][n]["kernel"]) for n in ("gate", "up", "down")]
     run = jax.jit(layer.apply)
-    for chosen in (chosen, 0 * chosen, jnp.asarray(rng.integers(0, 4, chosen.shape))):
+    for chosen in (same, 0 * same, jnp.asarray(rng.integers(0, 4, same.shape))):
         gate, up, down = (kernel[chosen] for kernel in kernels)
         inner = np.einsum("btd,btedm->btem", x, gate)
         inner = inner / (1 + np.exp(-inner)) * np.einsum("btd,btedm->btem", x, up)
