@@ -158,6 +158,8 @@ def _flops(equation: Any) -> int:
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
         return 2 * out.size * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
+    if name == "ragged_dot_general":  # of a token with its expert's matrix, however it is done
+        return 2 * out.size * equation.invars[0].aval.shape[-1]
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
         features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
