@@ -58,7 +58,7 @@ def convert(opened: OpenedRun, directory: Path) -> None:
 
 def _in_units(params: Any, task: Regression) -> Any:
     """The parameters with the last layer's outputs in the units of the data."""
-    flat = flatten_dict(params, sep="/")
+    flat: dict[str, Any] = flatten_dict(params, sep="/")
     width = (len(task.label_std),)
     last = [
         path.removesuffix("/kernel")
