@@ -8,9 +8,11 @@ from zoo.data.files import TextFiles
 from zoo.data.images import ImageFolder
 from zoo.data.info import Arrays, Batch, Data, Info, Split
 from zoo.data.npz import Npz
+from zoo.data.squad import Squad
 from zoo.data.stdlib import StdlibLines, StdlibText
 from zoo.data.stream import Stream, evaluation_batches, load
 from zoo.data.tables import Csv, Jsonl, Parquet
+from zoo.data.tagged import TaggedWords
 
 REGISTRY: dict[str, type] = {
     "digits": Digits,
@@ -28,11 +30,14 @@ REGISTRY: dict[str, type] = {
     "mnist-idx": MnistIdx,
     "cifar10": Cifar10,
     "text-files": TextFiles,
+    "squad": Squad,
+    "tagged-words": TaggedWords,
 }
 """Sources by the name that a run's config.json gives them."""
 
 __all__ = [
     "REGISTRY", "Arrays", "Augment", "Batch", "BreastCancer", "Cifar10", "Csv", "Data", "Dates",
     "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "MnistIdx", "Npz", "Parquet", "Split",
-    "StdlibLines", "StdlibText", "Stream", "TextFiles", "Wine", "evaluation_batches", "load",
+    "Squad", "StdlibLines", "StdlibText", "Stream", "TaggedWords", "TextFiles", "Wine",
+    "evaluation_batches", "load",
 ]  # fmt: skip
