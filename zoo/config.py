@@ -21,7 +21,19 @@ from zoo.errors import InputError
 from zoo.parallel.mesh import MeshShape
 from zoo.training.optimizers import Optimizer, Schedule
 
-__all__ = ["Augment", "MeshShape", "Optimizer", "Run", "Schedule", "load", "parse"]
+__all__ = [
+    "Augment", "MeshShape", "Optimizer", "Pretrained", "Run", "Schedule", "load", "parse",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The model that `init_from` names; the run folder keeps the Config that was read there."""
+
+    num_classes: int = 0
+    """Outputs of a classifier; 0 takes the data's."""
+    dropout: float | None = None
+    """Rate of every dropout; None keeps those that were saved."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,8 @@ class Run:
     """One training run: the experiment, then how it is executed."""
 
     model: Any
-    """The architecture: a Config of zoo.models, or your own dataclass with build and inputs."""
+    """The architecture: a Config of zoo.models, Pretrained, or your own dataclass with build and
+    inputs."""
     task: Any
     """What is learnt: a task of zoo.tasks, or your own."""
     data: Any
@@ -70,7 +83,8 @@ class Run:
     steps_per_dispatch: int = 0
     """Steps run by one call into the device; 0 decides by the size of the step."""
     init_from: str = ""
-    """Run folder whose parameters this run starts from; layers of another shape start anew."""
+    """What this run's parameters start from: a run folder, a folder that transformers wrote, or a
+    name on the hub; a head of another shape starts anew."""
 
     workdir: str = ""
     """Run folder; empty is runs/ and the name of the config."""
@@ -260,6 +274,8 @@ def check(run: Run) -> None:
     if run.best_metric and not run.best_mode:
         raise InputError(f"best_metric {run.best_metric} needs --best-mode max or min")
     seconds(run.stop_after)
+    if isinstance(run.model, Pretrained) and not run.init_from:
+        raise InputError("the model is that of a pretrained folder; name it with --init-from")
     for name in ("model", "task", "data"):
         value = getattr(run, name)
         if not dataclasses.is_dataclass(value) or isinstance(value, type):

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from zoo import data, tasks
-from zoo.config import EXECUTION, Run, check
+from zoo.config import EXECUTION, Optimizer, Pretrained, Run, check
 from zoo.errors import InputError
 from zoo.models import registry
 
@@ -56,7 +56,8 @@ def from_json(values: dict[str, Any], module: ModuleType | None = None) -> Run:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The experiment fields in which two resolved configs differ, as `path: old -> new`.
 
-    A field that one does not have, because an older version wrote it, has its default there.
+    A field of the run or of its optimizer that one does not have, because an older version wrote
+    it, has its default there.
     """
     found = []
     defaults = {
@@ -65,6 +66,8 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if part.default is not dataclasses.MISSING
     }
 
+    optimizer = _nested(Optimizer())
+
     def walk(path: str, a: Any, b: Any) -> None:
         if isinstance(a, dict) and isinstance(b, dict):
             for key in sorted(set(a) | set(b)):
@@ -72,10 +75,13 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         elif a != b:
             found.append(f"{path}: {json.dumps(a)} -> {json.dumps(b)}")
 
-    old, new = (
-        {k: v for k, v in (defaults | values).items() if k not in EXECUTION}
-        for values in (old, new)
-    )
+    def filled(values: dict[str, Any]) -> dict[str, Any]:
+        values = defaults | values
+        if isinstance(values.get("optimizer"), dict):
+            values["optimizer"] = {**optimizer, **values["optimizer"]}
+        return {k: v for k, v in values.items() if k not in EXECUTION}
+
+    old, new = filled(old), filled(new)
     walk("", old, new)
     return found
 
@@ -89,7 +95,8 @@ def _kind_of(name: str, value: Any) -> str:
 
 def _known(name: str) -> dict[str, type]:
     if name == "model":
-        return {kind: module.Config for kind, module in registry.families().items()}
+        configs = {kind: module.Config for kind, module in registry.families().items()}
+        return {"pretrained": Pretrained} | configs
     return {"task": tasks.REGISTRY, "data": data.REGISTRY}[name]
 
 

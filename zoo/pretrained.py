@@ -57,18 +57,11 @@ def from_pretrained(
             implemented, or tensors that do not fit.
     """
     folder = find_folder(path_or_hub_name)
-    values = _read_json(folder / "config.json")
-    if isinstance(values.get("model"), dict) and "model_type" not in values:
+    if is_run(folder):
         return _from_run(folder, task, dtype, param_dtype, mesh, config_changes)
-    family = loading.family_of(values)
-    saved_task = loading.task_of(family, values)
-    task = task or saved_task
-    cfg = _config(folder, family, values)
-    fields = {field.name for field in dataclasses.fields(cfg)}
-    cfg = dataclasses.replace(cfg, **{k: v for k, v in read_labels(values).items() if k in fields})
-    if "num_classes" in config_changes and "labels" in fields:
-        config_changes = {"labels": ()} | config_changes
-    cfg = registry.replace(cfg, **config_changes)
+    saved = read_saved(folder)
+    family, task = saved.family, task or saved.task
+    cfg = saved.config(**config_changes)
     try:
         tensors = open_torch(_inside(folder, weights)) if weights else open_tensors(folder)
         kept = next((t.dtype for t in tensors.values() if np.dtype(t.dtype).kind in "fV"), None)
@@ -77,7 +70,7 @@ def from_pretrained(
         shapes = jax.eval_shape(lambda: registry.init(module, jax.random.key(0)))["params"]
         flat = flatten_dict(shapes, sep="/")
         plan = loading.plan(
-            family, cfg, task, saved_task, tensors, {k: v.shape for k, v in flat.items()},
+            family, cfg, task, saved.task, tensors, {k: v.shape for k, v in flat.items()},
             "num_classes" in config_changes,
         )  # fmt: skip
     except InputError as error:
@@ -112,6 +105,84 @@ def from_pretrained(
         new = flatten_dict(registry.init(module, jax.random.key(0))["params"], sep="/")
         params |= {path: jax.device_put(new[path], shardings[path]) for path in plan.fresh}
     return module, {"params": unflatten_dict(params, sep="/")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """What config.json of a reference's folder says.
+
+    Attributes:
+        folder: the folder.
+        family: the table of its format.
+        cfg: the Config, with the names of labels.
+        task: of the head that was saved.
+    """
+
+    folder: Path
+    family: Any
+    cfg: Any
+    task: str
+
+    def config(self, **changes: Any) -> Any:
+        """The Config with other field values; for other classes the names are forgotten.
+
+        Raises:
+            InputError: unknown field, or a value of the wrong type.
+        """
+        if "num_classes" in changes and hasattr(self.cfg, "labels"):
+            changes = {"labels": ()} | changes
+        return registry.replace(self.cfg, **changes)
+
+
+def read_saved(folder: Path) -> Saved:
+    """Reads config.json of a reference's folder.
+
+    Raises:
+        InputError: an unknown model, or a value that is not implemented.
+    """
+    values = _read_json(folder / "config.json")
+    family = loading.family_of(values)
+    cfg = _config(folder, family, values)
+    fields = {field.name for field in dataclasses.fields(cfg)}
+    cfg = dataclasses.replace(cfg, **{k: v for k, v in read_labels(values).items() if k in fields})
+    return Saved(folder, family, cfg, loading.task_of(family, values))
+
+
+def fill(saved: Saved, module: nn.Module, params: Any) -> tuple[Any, list[str]]:
+    """Parameters of a module with those of a folder in their place, each of the dtype and where it
+    is; a head that the folder does not have, or has of another shape, stays as it is.
+
+    Returns:
+        The parameters, and the paths of those that stayed.
+
+    Raises:
+        InputError: tensors that do not fit.
+    """
+    flat = flatten_dict(params, sep="/")
+
+    def place(path: str, array: np.ndarray) -> jax.Array:
+        old = flat[path]
+
+        def part(index: Any) -> np.ndarray:
+            return array[index].astype(old.dtype)  # a copy, out of the file
+
+        return jax.make_array_from_callback(old.shape, old.sharding, part)
+
+    try:
+        plan = loading.plan(
+            saved.family, module.cfg, module.task, saved.task, open_tensors(saved.folder),
+            {path: leaf.shape for path, leaf in flat.items()}, True,
+        )  # fmt: skip
+        found = plan.read(place)
+    except InputError as error:
+        raise InputError(f"{saved.folder}: {error}") from None
+    return unflatten_dict(flat | found, sep="/"), sorted(plan.fresh)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run folder of this package."""
+    values = _read_json(folder / "config.json")
+    return isinstance(values.get("model"), dict) and "model_type" not in values
 
 
 def save_pretrained(

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from zoo import compare, config_json, runs
+from zoo import compare, config_json, finetuning, runs
 from zoo import config as configs
 from zoo.errors import InputError, RunError
 from zoo.parallel.mesh import MeshShape
@@ -147,6 +147,7 @@ def replay(planned: Plan, module: ModuleType | None = None) -> compare.Compariso
     with tempfile.TemporaryDirectory(prefix="zoo-replay-") as place:
         folder = Path(place)
         _copy_checkpoints(planned, folder)
+        finetuning.link(planned.folder, folder)
         run = dataclasses.replace(
             run, workdir=place, tensorboard=False, log_every=math.gcd(*steps) or planned.last or 1
         )

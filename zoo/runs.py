@@ -15,7 +15,9 @@ from zoo.data import Info
 from zoo.errors import InputError, RunError
 from zoo.training.checkpoints import Checkpoints, abstract_state
 from zoo.training.receipt import write_json
-from zoo.training.state import State, host_array, leaf_paths
+
+TOKENIZER = "tokenizer"
+"""Where in a run folder the files of the data's tokenizer are."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def open_run(
     """
     folder = Path(folder)
     run = config_json.from_json(read_config(folder), module)
+    run = dataclasses.replace(run, data=at_home(run.data, folder))
     directory = folder / "checkpoints"
     if not directory.is_dir():
         raise InputError(f"{folder} has no checkpoints yet; train it first")
@@ -110,36 +113,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return value
 
 
-def warm_start(state: State, source: OpenedRun, warn: Any) -> State:
-    """`state` with the parameters and statistics of another run, where their shapes agree.
-
-    Raises:
-        InputError: no parameter agrees.
-    """
-    theirs = leaf_paths(source.variables)
-    new: list[str] = []
-
-    def take(path: Any, leaf: Any) -> Any:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        found = theirs.get(name)
-        if found is None or found.shape != leaf.shape:
-            new.append(name)
-            return leaf
-        return jax.device_put(host_array(found).astype(leaf.dtype), leaf.sharding)
-
-    variables = jax.tree_util.tree_map_with_path(take, state.variables)
-    if len(new) == len(leaf_paths(state.variables)):
-        raise InputError(f"init_from: no parameter of {source.folder} fits this model")
-    if new:
-        names = ", ".join(new)
-        warn(f"init_from: {source.folder} has nothing of the shape of {names}; these start anew")
-    params = variables.pop("params")
-    average = state.average
-    if average:  # a copy, since both are consumed by the first step
-        average = jax.tree.map(
-            lambda leaf: jax.device_put(host_array(leaf).copy(), leaf.sharding), params
-        )
-    return dataclasses.replace(state, params=params, extra=variables, average=average)
+def at_home(source: Any, folder: Path) -> Any:
+    """A source with the run folder's copy of its tokenizer, where there is one."""
+    if not (folder / TOKENIZER).is_dir() or not hasattr(source, "tokenizer"):
+        return source
+    return dataclasses.replace(source, tokenizer=str(folder / TOKENIZER))
 
 
 def _choose(checkpoints: Checkpoints, name: str, steps: list[int]) -> int | None:

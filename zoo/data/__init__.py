@@ -7,6 +7,7 @@ from zoo.data.embedded import BreastCancer, Diabetes, Digits, Wine
 from zoo.data.files import TextFiles
 from zoo.data.images import ImageFolder
 from zoo.data.info import Arrays, Batch, Data, Info, Split
+from zoo.data.labelled import LabelledText
 from zoo.data.npz import Npz
 from zoo.data.squad import Squad
 from zoo.data.stdlib import StdlibLines, StdlibText
@@ -32,12 +33,14 @@ REGISTRY: dict[str, type] = {
     "text-files": TextFiles,
     "squad": Squad,
     "tagged-words": TaggedWords,
+    "labelled-text": LabelledText,
 }
 """Sources by the name that a run's config.json gives them."""
 
 __all__ = [
     "REGISTRY", "Arrays", "Augment", "Batch", "BreastCancer", "Cifar10", "Csv", "Data", "Dates",
-    "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "MnistIdx", "Npz", "Parquet", "Split",
-    "Squad", "StdlibLines", "StdlibText", "Stream", "TaggedWords", "TextFiles", "Wine",
+    "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "LabelledText", "MnistIdx", "Npz",
+    "Parquet", "Split", "Squad", "StdlibLines", "StdlibText", "Stream", "TaggedWords", "TextFiles",
+    "Wine",
     "evaluation_batches", "load",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ The meaning is stored in `Info.columns`, so that a checkpoint alone can read a n
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,8 @@ def texts(
     """A column of categories, labels or text as stripped strings; 3.0 reads as 3."""
     found = []
     for i, cell in enumerate(cells):
+        if isinstance(cell, list | dict):
+            bad.setdefault(i, f"column {column!r} holds a list or an object, not one value")
         whole = isinstance(cell, float) and cell.is_integer()
         nan = isinstance(cell, float) and math.isnan(cell)
         text = "" if cell is None or nan else str(int(cell) if whole else cell).strip()
@@ -85,6 +88,41 @@ def texts(
             bad.setdefault(i, f"column {column!r}: the value is missing")
         found.append(text)
     return found
+
+
+def sorted_classes(classes: Collection[str]) -> list[str]:
+    """Names of classes in order: as numbers where all are, else as text."""
+    values = {name: _value(name) for name in classes}
+    numeric = None not in values.values()
+    return sorted(classes, key=lambda name: (values[name] or 0.0 if numeric else 0.0, name))
+
+
+def check_classes(what: str, column: str, classes: Sequence[str], rows: int) -> None:
+    """Checks that the values of a column can be classes.
+
+    Raises:
+        InputError: there is only one, they are measurements, or nearly every row has its own.
+    """
+    if len(classes) < 2:
+        raise InputError(f"{what}: target {column!r} has only one value: {classes[0]!r}")
+    values = [value for name in classes if (value := _value(name)) is not None]
+    if len(values) == len(classes) and not all(map(float.is_integer, values)):
+        raise InputError(
+            f"{what}: target {column!r} holds numbers such as {classes[0]!r}, not "
+            "classes; use kind=regression"
+        )
+    if len(classes) > 1000 and len(classes) > rows // 2:
+        raise InputError(
+            f"{what}: target {column!r} has {len(classes)} different values in {rows} "
+            "rows; these are no classes"
+        )
+
+
+def _value(text: str) -> float | None:
+    try:
+        return float(text) if math.isfinite(float(text)) else None
+    except ValueError:
+        return None
 
 
 def parse(table: Table, columns: dict[str, Any], bad: dict[int, str]) -> dict[str, Any]:

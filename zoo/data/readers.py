@@ -124,8 +124,12 @@ def _check_header(table: Table) -> None:
         )
 
 
-def read_jsonl(path: str) -> Table:
+def read_jsonl(path: str, nested: bool = False) -> Table:
     """One JSON object per line, UTF-8; a key that a line does not have is a missing value.
+
+    Args:
+        path: the file.
+        nested: leave lists and objects in their cells, for a caller that checks what it uses.
 
     Raises:
         InputError: unreadable, or without any object.
@@ -141,9 +145,9 @@ def read_jsonl(path: str) -> Table:
                 raise ValueError("not a JSON object")
             if any(isinstance(v, str) and _strange(v) for kv in value.items() for v in kv):
                 raise ValueError("a lone surrogate or a zero byte")
-            nested = [k for k, v in value.items() if isinstance(v, (dict, list))]
-            if nested:
-                raise ValueError(f"column {nested[0]!r} holds a list or an object, not one value")
+            whole = [k for k, v in value.items() if isinstance(v, (dict, list))]
+            if whole and not nested:
+                raise ValueError(f"column {whole[0]!r} holds a list or an object, not one value")
         except (ValueError, RecursionError) as error:
             table.problems.append(f"{path}:{number}: {error or 'nested too deeply'}")
             continue
@@ -157,8 +161,12 @@ def read_jsonl(path: str) -> Table:
     return table
 
 
-def read_parquet(path: str) -> Table:
+def read_parquet(path: str, nested: bool = False) -> Table:
     """A Parquet file; rows are named by their number, counted from 1.
+
+    Args:
+        path: the file.
+        nested: leave lists and structures in their cells, as in `read_jsonl`.
 
     Raises:
         InputError: unreadable, damaged, or with nested columns.
@@ -172,9 +180,9 @@ def read_parquet(path: str) -> Table:
         columns = [column.to_pylist() for column in found.columns]
     except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from None
-    nested = [f.name for f in found.schema if arrow.types.is_nested(f.type)]
-    if nested:
-        raise InputError(f"{path}: columns of lists or structures: {', '.join(nested)}")
+    whole = [f.name for f in found.schema if arrow.types.is_nested(f.type)]
+    if whole and not nested:
+        raise InputError(f"{path}: columns of lists or structures: {', '.join(whole)}")
     table = Table(path, list(found.column_names))
     _check_header(table)
     table.rows = [list(row) for row in zip(*columns, strict=True)]
@@ -189,15 +197,22 @@ READERS: dict[str, Callable[[str], Table]] = {
     ".ndjson": read_jsonl,
     ".parquet": read_parquet,
 }
+NESTED = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": read_parquet}
+"""Kinds of files whose cells may be lists."""
 
 
-def read_table(path: str) -> Table:
+def read_table(path: str, nested: bool = False) -> Table:
     """A table file of any known kind, told by its ending.
+
+    Args:
+        path: the file.
+        nested: as in `read_jsonl`.
 
     Raises:
         InputError: an unknown ending; and as the readers.
     """
-    reader = READERS.get(Path(path).suffix.lower())
+    ending = Path(path).suffix.lower()
+    reader = READERS.get(ending)
     if reader is None:
         raise InputError(f"{path}: expected a table ending in {', '.join(READERS)}")
-    return reader(path)
+    return NESTED[ending](path, True) if nested and ending in NESTED else reader(path)

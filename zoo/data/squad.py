@@ -19,11 +19,11 @@ from zoo.data.passages import Cut, Passages, Question
 from zoo.data.readers import read_bytes
 from zoo.data.split import digest, divide
 from zoo.data.text import is_file, text_lines
-from zoo.data.token_rows import fingerprint_of, tokenizer_of
+from zoo.data.token_rows import fingerprint_of, split_files
+from zoo.data.tokenized import known, open_tokenizer
 from zoo.errors import InputError
 
-SEPARATOR = "|||"
-"""Between question and context, where both are one text."""
+ENDINGS = (".json",)
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,10 @@ class Squad:
     """Questions whose answers are pieces of a text, in the JSON of SQuAD."""
 
     path: str
-    """The JSON file, of training examples unless no other file is given."""
+    """A JSON file, or a folder of such files whose names begin with train, dev and test; a split
+    without a file is made by hash of the context."""
     tokenizer: str = ""
-    """Folder or hub name of the tokenizer; empty takes that of init_from."""
-    validation: str = ""
-    """File of the validation examples; empty takes about 1 in 5 contexts of `path`."""
-    test: str = ""
-    """File of the test examples; empty takes about 1 in 5 contexts of `path`."""
+    """Folder or hub name of the tokenizer; empty takes that of `init_from`."""
     max_length: int = 384
     """Tokens of a row: the question, a window of the context, and special tokens."""
     stride: int = 128
@@ -58,13 +55,12 @@ class Squad:
         Raises:
             InputError: no such file or tokenizer, malformed questions, an empty split.
         """
-        tokenizer = tokenizer_of(self)
+        tokenizer = open_tokenizer(self.tokenizer)
         questions: list[Question] = []
-        given: list[str] = []
+        given: list[str | None] = []
         problems: list[str] = []
-        files = (("train", self.path), ("validation", self.validation), ("test", self.test))
-        for split, path in files:
-            found = read_squad(path, problems) if path else []
+        for path, split in split_files(self.path, ENDINGS):
+            found = read_squad(path, problems)
             questions += found
             given += [split] * len(found)
         skipped = malformed(self.path, problems, self.on_bad)
@@ -94,19 +90,17 @@ class Squad:
         info = Info(
             inputs=inputs,
             label=((2,), "int32"),
-            vocab_size=max(tokenizer.get_vocab().values()) + 1,
-            max_length=self.max_length,
             columns={"unanswerable": sum(not one.answers for one in questions)},
             counts={name: len(split) for name, split in opened.items()},
             skipped=skipped,
             fingerprint=fingerprint_of(opened, labels, inputs),
-            pad=tokenizer.pad_token_id,
+            **known(tokenizer, self.max_length),
         )
         return Data(dict(opened), info)
 
     def read(self, inputs: list[str], info: Info) -> Passages:
         """Questions to answer: files of SQuAD's JSON, `.jsonl` files of `question` and `context`,
-        other files of lines `question ||| context`, or such a text itself.
+        other files of a question, a tab and its context a line, or such a text itself.
 
         Raises:
             InputError: a file that holds none, a question without context.
@@ -124,7 +118,7 @@ class Squad:
             malformed(text, problems, "stop")
         if not found:
             raise InputError(f"{', '.join(inputs)}: holds no question")
-        return Passages(tokenizer_of(self), found, self.cut)
+        return Passages(open_tokenizer(self.tokenizer), found, self.cut)
 
     def encode(self, inputs: list[str], info: Info) -> tuple[list[str], Batch]:
         """The rows of `read`, and their names."""
@@ -266,7 +260,7 @@ def _read_lines(path: str, problems: list[str]) -> list[Question]:
 
 
 def _split(name: str, text: str) -> Question:
-    question, separator, context = (part.strip() for part in text.partition(SEPARATOR))
+    question, separator, context = (part.strip() for part in text.partition("\t"))
     if not (question and separator and context):
-        raise InputError(f"{name}: expected a question, {SEPARATOR} and a text that answers it")
+        raise InputError(f"{name}: expected a question, a tab, and the text that may answer it")
     return Question(name, question, context)

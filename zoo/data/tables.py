@@ -8,14 +8,23 @@ others are then malformed.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from zoo.data.assemble import Kind, assemble, malformed
-from zoo.data.columns import encode_table, fit, is_numeric, matrix, numbers, parse, texts
+from zoo.data.columns import (
+    check_classes,
+    encode_table,
+    fit,
+    is_numeric,
+    matrix,
+    numbers,
+    parse,
+    sorted_classes,
+    texts,
+)
 from zoo.data.info import Batch, Data, Info
 from zoo.data.readers import Table, read_csv, read_jsonl, read_parquet
 from zoo.data.split import divide, split_name
@@ -129,7 +138,7 @@ class _Rows:
                         bad.setdefault(i, f"column {name!r}: {word[:80]!r} is neither 0 nor 1")
             label = [[TRUTH.get(word.lower(), 0) for word in column] for column in words]
             return np.array(label, np.int32).T, list(self.target)
-        classes = _sorted({word for i, word in enumerate(words[0]) if i not in bad})
+        classes = sorted_classes({word for i, word in enumerate(words[0]) if i not in bad})
         place = {name: i for i, name in enumerate(classes)}
         return np.array([place.get(word, -1) for word in words[0]], np.int32), classes
 
@@ -145,7 +154,7 @@ class _Rows:
         parsed = parse(table, columns, {})
         label, classes = self._labels(table, {})
         if self.kind in ("classification", "binary"):
-            self._check_classes(classes, len(label))
+            check_classes(self.path, self.target[0], classes, len(label))
         known: dict[str, Any] = {"columns": columns, "skipped": skipped}
         if self.text:
             inputs = pack([text.encode() for text in parsed[self.text]], self.max_length)
@@ -168,22 +177,6 @@ class _Rows:
             **known,
         )
 
-    def _check_classes(self, classes: list[str], rows: int) -> None:
-        target = self.target[0]
-        if len(classes) < 2:
-            raise InputError(f"{self.path}: target {target!r} has only one value: {classes[0]!r}")
-        values = [value for name in classes if (value := _value(name)) is not None]
-        if len(values) == len(classes) and not all(map(float.is_integer, values)):
-            raise InputError(
-                f"{self.path}: target {target!r} holds numbers such as {classes[0]!r}, not "
-                "classes; use kind=regression"
-            )
-        if len(classes) > 1000 and len(classes) > rows // 2:
-            raise InputError(
-                f"{self.path}: target {target!r} has {len(classes)} different values in {rows} "
-                "rows; these are no classes"
-            )
-
     def encode(self, inputs: list[str], info: Info) -> tuple[list[str], Batch]:
         """See `encode_table`."""
         return encode_table(inputs, info)
@@ -191,19 +184,6 @@ class _Rows:
     def decode(self, ids: Any, info: Info) -> str:
         """Text of byte ids (of a text column)."""
         return decode_bytes(ids)
-
-
-def _value(text: str) -> float | None:
-    try:
-        return float(text) if math.isfinite(float(text)) else None
-    except ValueError:
-        return None
-
-
-def _sorted(classes: set[str]) -> list[str]:
-    values = {name: _value(name) for name in classes}
-    numeric = None not in values.values()
-    return sorted(classes, key=lambda name: (values[name] or 0.0 if numeric else 0.0, name))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from zoo.data.readers import read_bytes
 from zoo.data.sentences import Sentence, Sentences
 from zoo.data.split import digest, divide
 from zoo.data.text import is_file, text_lines
-from zoo.data.token_rows import fingerprint_of, tokenizer_of
+from zoo.data.token_rows import fingerprint_of, split_files
+from zoo.data.tokenized import known, open_tokenizer
 from zoo.errors import InputError
 
 LINES = (".jsonl", ".ndjson")
@@ -32,13 +33,10 @@ class TaggedWords:
     """Sentences of words, each with a tag: names, parts of speech."""
 
     path: str
-    """A .jsonl file, or a file of columns with an empty line after each sentence."""
+    """A .jsonl file, or one of columns with an empty line after each sentence; or a folder of such
+    files whose names begin with train, dev and test. A split without a file is made by hash."""
     tokenizer: str = ""
-    """Folder or hub name of the tokenizer; empty takes that of init_from."""
-    validation: str = ""
-    """File of the validation examples; empty takes about 1 in 5 sentences of `path`."""
-    test: str = ""
-    """File of the test examples; empty takes about 1 in 5 sentences of `path`."""
+    """Folder or hub name of the tokenizer; empty takes that of `init_from`."""
     words: str = "tokens"
     """JSON lines: the key of the list of words."""
     tags: str = "tags"
@@ -60,13 +58,12 @@ class TaggedWords:
         Raises:
             InputError: no such file or tokenizer, malformed sentences, an empty split.
         """
-        tokenizer = tokenizer_of(self)
+        tokenizer = open_tokenizer(self.tokenizer)
         found: list[Sentence] = []
-        given: list[str] = []
+        given: list[str | None] = []
         problems: list[str] = []
-        files = (("train", self.path), ("validation", self.validation), ("test", self.test))
-        for split, path in files:
-            part = self._read(path, problems) if path else []
+        for path, split in split_files(self.path, ()):
+            part = self._read(path, problems)
             found += part
             given += [split] * len(part)
         skipped = malformed(self.path, problems, self.on_bad)
@@ -97,12 +94,10 @@ class TaggedWords:
             num_classes=len(names),
             class_names=tuple(names),
             class_counts=opened["train"].counts(len(names)),
-            vocab_size=max(tokenizer.get_vocab().values()) + 1,
-            max_length=self.max_length,
             counts={name: len(split) for name, split in opened.items()},
             skipped=skipped,
             fingerprint=fingerprint_of(opened, labels, inputs),
-            pad=tokenizer.pad_token_id,
+            **known(tokenizer, self.max_length),
         )
         return Data(dict(opened), info)
 
@@ -123,7 +118,7 @@ class TaggedWords:
                 found += [Sentence(name, split_words(line)) for name, line in text_lines([text])]
         if not found:
             raise InputError(f"{', '.join(inputs)}: holds no sentence")
-        tokenizer = tokenizer_of(self)
+        tokenizer = open_tokenizer(self.tokenizer)
         return Sentences(tokenizer, found, {}, int(info.max_length or 1), self.stride)
 
     def encode(self, inputs: list[str], info: Info) -> tuple[list[str], Batch]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zoo.data.info import Batch
-from zoo.data.split import digest, fingerprint
+from zoo.data.split import digest, fingerprint, split_name
+from zoo.data.text import is_folder
 from zoo.errors import InputError
 
 KEYS = ("input_ids", "attention_mask", "token_type_ids")
@@ -95,19 +98,30 @@ class TokenRows:
         return [digest(bytes(tokens)) for tokens in found]
 
 
-def tokenizer_of(source: Any) -> Any:
-    """The tokenizer that a source names.
+def split_files(path: str, endings: tuple[str, ...]) -> list[tuple[str, str | None]]:
+    """The files of a source and the split that each is: one file, which is cut by content, or the
+    files of a folder, whose names begin with train, validation (dev) or test.
+
+    Args:
+        path: a file or a folder.
+        endings: lower case; of files in a folder, others are left aside. None given takes all.
 
     Raises:
-        InputError: it names none, or there is none.
+        InputError: a folder without training file, or with a file of another name.
     """
-    from zoo.data.tokenizer import load_tokenizer
-
-    if not source.tokenizer:
-        raise InputError(
-            f"{source.path}: text needs a tokenizer; name its folder with --data.tokenizer"
-        )
-    return load_tokenizer(source.tokenizer)
+    if not is_folder(path):
+        return [(path, None)]
+    files = sorted(p for p in Path(path).iterdir() if p.is_file() and not p.name.startswith("."))
+    files = [p for p in files if not endings or p.suffix.lower() in endings]
+    found = [(str(file), split_name(re.split(r"[._-]", file.name)[0])) for file in files]
+    for file, split in found:
+        if split is None:
+            raise InputError(
+                f"{file}: the name of a file must begin with train, validation or test"
+            )
+    if "train" not in [split for _, split in found]:
+        raise InputError(f"{path}: no file train{' or train'.join(endings)}")
+    return found
 
 
 def fingerprint_of(splits: dict[str, Any], labels: list[Any], form: object) -> str:

@@ -27,7 +27,7 @@ class Regression:
     units.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("regression",)
+    names: ClassVar[tuple[str, ...]] = ("regression", "text-classification")
     best: ClassVar[tuple[str, str]] = ("mse", "min")
 
     label_mean: tuple[float, ...] = field(default=(0.0,), init=False)

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from zoo import assemble, config_json, runs
+from zoo import assemble, config_json, finetuning, runs
 from zoo import config as configs
 from zoo.data import Stream, evaluation_batches, load
 from zoo.errors import InputError, RunError
@@ -74,11 +74,9 @@ class Training:
         self.folder, self.signals, self.lock = folder, signals, lock
         self.deadline = time.monotonic() + configs.seconds(run.stop_after)
         self.first_process = jax.process_index() == 0
-        runs.check_config(folder, run)
-        asked, self.run = run, assemble.resolved(run)
-        run = self.run
-
-        data = run.data.open()
+        asked, source, data = finetuning.opened(run, folder)
+        runs.check_config(folder, asked)
+        self.run = run = assemble.resolved(asked)
         self.splits, self.info = data.splits, data.info
         self.task = run.task.bind(self.info)
         self.module = assemble.build_model(run, self.task)
@@ -95,6 +93,7 @@ class Training:
         self.step = Step(
             self.module, self.task, run.optimizer.build(run.steps), run.optimizer.rate(run.steps),
             run.accumulate, run.average, run.on_nonfinite == "skip", axis=self.parallel.axis,
+            freeze=run.optimizer.freeze,
         )  # fmt: skip
         init = partial(assemble.fresh_state, run, self.module, self.info)
         self.shapes = jax.eval_shape(init)
@@ -119,16 +118,16 @@ class Training:
             self.receipt = {}
             state = initialise(self.parallel, init)
             if run.init_from:
-                source = runs.open_run(run.init_from, warn=warnings.append)
-                state = runs.warm_start(state, source, warnings.append)
-                digest = params_digest(source.variables["params"])
-                self.warm_start = {"step": source.step, "params_digest": digest}
+                state, self.warm_start = finetuning.warm_start(
+                    run, folder, state, self.module, warnings.append
+                )
             self.state = self.parallel.place_state(state)
             # Traces the step: what does not fit together is refused before the folder is taken.
             chosen = steps_per_dispatch(self.step, self.shapes, batch)
             self.chunk = run.steps_per_dispatch or (1 if run.reproducible else chosen)
         if self.first_process:  # only now: a start that was refused leaves the folder free
             runs.write_config(folder, asked)
+            finetuning.keep(run, source, folder)
         self.first, self.last = int(self.state.step), run.steps
         self.log = Log(
             folder, self.first, run.steps, run.batch_size, run.tensorboard,
@@ -140,7 +139,7 @@ class Training:
         self.checkpoints.warn = self.log.warn
         self.evaluator = Evaluator(
             self.module, self.task, self.parallel,
-            *assemble.text_generator(self.module, self.task, run.data, self.info),
+            *assemble.text_generator(self.module, self.task, source, self.info),
         )  # fmt: skip
 
     def run_to_end(self) -> dict[str, Any]:

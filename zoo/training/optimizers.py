@@ -1,6 +1,8 @@
 """Optimizers and learning-rate schedules: optax, chosen by name."""
 
-from collections.abc import Callable
+import fnmatch
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -76,6 +78,12 @@ class Optimizer:
     """Adam, adamw, lion: decay of the second moment."""
     eps: float = 1e-8
     """Adam, adamw: added to the root of the second moment."""
+    freeze: tuple[str, ...] = ()
+    """Parameters that are not trained: patterns of their paths, or of a part's that holds them,
+    such as `embed*` or `layer[0-3]`; * also stands for /."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate from one layer to the one below it: the head has the whole rate,
+    the embeddings, below the first layer, the least."""
 
     def rate(self, steps: int) -> Callable[[Any], Any]:
         """The learning rate as a function of the number of updates made so far."""
@@ -85,13 +93,22 @@ class Optimizer:
         """The optax transformation for a run of `steps` steps.
 
         Raises:
-            InputError: weight decay with plain adam (use adamw), or a negative rate.
+            InputError: weight decay with plain adam (use adamw), or a negative rate; once the
+                parameters are known, a pattern of `freeze` that is the path of none.
         """
         if self.learning_rate < 0 or self.weight_decay < 0 or self.clip_norm < 0:
             raise InputError("optimizer: learning_rate, weight_decay and clip_norm must be >= 0")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"optimizer: layer_decay is {self.layer_decay}; it must be in (0, 1]")
         rate = self.rate(steps)
         clip = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
-        return optax.chain(*clip, self._rule(rate))
+        rule = optax.chain(*clip, self._rule(rate))
+        if self.layer_decay < 1:
+            rule = optax.chain(rule, _scaled(lambda params: layer_rates(params, self.layer_decay)))
+        if self.freeze:
+            rules = {True: _nothing(), False: rule}
+            rule = optax.multi_transform(rules, lambda params: frozen(params, self.freeze))
+        return rule
 
     def _rule(self, rate: Callable[[Any], Any]) -> optax.GradientTransformation:
         decay, mask = self.weight_decay, self._decayed
@@ -128,6 +145,92 @@ class Optimizer:
         return jax.tree_util.tree_map_with_path(lambda path, _: _last(path) in self.decay, params)
 
 
+def frozen(params: Any, patterns: Collection[str]) -> Any:
+    """A tree of booleans: whether the path of a leaf, or of what holds it, fits a pattern.
+
+    Raises:
+        InputError: a pattern fits nothing, or nothing is left to train.
+    """
+    unused = set(patterns)
+
+    def fits(path: Any, _: Any) -> bool:
+        parts = _path(path).split("/")
+        names = ["/".join(parts[: end + 1]) for end in range(len(parts))]
+        found = {p for p in patterns if any(fnmatch.fnmatchcase(name, p) for name in names)}
+        unused.difference_update(found)
+        return bool(found)
+
+    chosen = jax.tree_util.tree_map_with_path(fits, params)
+    if unused:
+        parts = sorted({_path(path[:1]) for path, _ in jax.tree_util.tree_leaves_with_path(params)})
+        raise InputError(
+            f"optimizer.freeze: no parameter fits {', '.join(sorted(unused))}; the model has "
+            f"{', '.join(parts)}"
+        )
+    if all(jax.tree.leaves(chosen)):
+        raise InputError("optimizer.freeze: nothing is left to train")
+    return chosen
+
+
+def stop_gradients(params: Any, patterns: Collection[str]) -> Any:
+    """The parameters, those that `patterns` freeze as constants: their gradients are zeros, and the
+    compiler leaves out what would compute them."""
+    return jax.tree.map(
+        lambda leaf, still: jax.lax.stop_gradient(leaf) if still else leaf,
+        params, frozen(params, patterns),
+    )  # fmt: skip
+
+
+def layer_rates(params: Any, decay: float) -> Any:
+    """A tree of factors of the learning rate: `decay` to the power of the layers above.
+
+    Layers are numbered by the names `layer0` or `block0`, ...; embeddings lie below the first, all
+    else (head, pooler, last norm) above the last. Clark et al., 2020, arXiv:2003.10555, appendix.
+
+    Raises:
+        InputError: no name has such a number.
+    """
+    names = [_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    depth = 1 + max((number for name in names if (number := _layer(name)) is not None), default=-1)
+    if not depth:
+        raise InputError("optimizer.layer_decay: the model has no parts named layer0, layer1, ...")
+
+    def factor(path: Any, _: Any) -> float:
+        name = _path(path)
+        number = _layer(name)
+        if number is None:
+            number = -1 if name.startswith("embed") or name.endswith("embedding") else depth
+        return decay ** (depth - number)
+
+    return jax.tree_util.tree_map_with_path(factor, params)
+
+
+def _layer(name: str) -> int | None:
+    match = re.search(r"(?:^|/)(?:layer|block)(\d+)(?:/|$)", name)
+    return int(match[1]) if match else None
+
+
+def _scaled(factors: Callable[[Any], Any]) -> optax.GradientTransformation:
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        scale = lambda update, factor: update * jnp.asarray(factor, update.dtype)  # noqa: E731
+        return jax.tree.map(scale, updates, factors(updates)), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def _nothing() -> optax.GradientTransformation:
+    """No change at all: a negative zero, since -0.0 + 0.0 is 0.0, which are other bits."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        return jax.tree.map(lambda leaf: jnp.full_like(leaf, -0.0), updates), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def _path(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def _last(path: Any) -> str:
     return jax.tree_util.keystr(path[-1:], simple=True)
 
@@ -140,8 +243,7 @@ def _muon_dimensions(params: Any) -> Any:
     """
 
     def dimensions(path: Any, leaf: Any) -> Any:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        hidden = _last(path) == "kernel" and leaf.ndim == 2 and "head" not in name
+        hidden = _last(path) == "kernel" and leaf.ndim == 2 and "head" not in _path(path)
         return optax.contrib.MuonDimensionNumbers() if hidden else None
 
     return jax.tree_util.tree_map_with_path(dimensions, params)

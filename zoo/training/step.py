@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from zoo.training.optimizers import averaging_decay
+from zoo.training.optimizers import averaging_decay, stop_gradients
 from zoo.training.state import State
 
 Batch = dict[str, Any]
@@ -49,6 +49,7 @@ class Step:
         skip_nonfinite: leave out updates that are not finite and go on, instead of freezing.
         unroll: write the microbatches out instead of looping (convolutions on CPU).
         axis: the named axis to add over (`pmap`); None where the compiler does it (`jit`).
+        freeze: patterns of parameters that get no gradient, see `Optimizer.freeze`.
     """
 
     module: Any
@@ -60,6 +61,7 @@ class Step:
     skip_nonfinite: bool = False
     unroll: bool = False
     axis: str | None = None
+    freeze: tuple[str, ...] = ()
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """One step. `batch` leaves are `[B, ...]`, or `[A, B/A, ...]` when accumulating."""
@@ -97,6 +99,7 @@ class Step:
         """Sums of loss, weight and gradient over the examples of a shard; the new collections."""
 
         def loss(params: Any) -> tuple[Any, Any]:
+            params = stop_gradients(params, self.freeze) if self.freeze else params
             loss_sum, weight_sum, aux = self.task.loss(
                 apply_function(self.module), {"params": params, **extra}, shard, rngs(key), True
             )
