@@ -260,7 +260,7 @@ def _read_lines(path: str, problems: list[str]) -> list[Question]:
 
 
 def _split(name: str, text: str) -> Question:
-    question, separator, context = (part.strip() for part in text.partition("\t"))
-    if not (question and separator and context):
+    question, _, context = (part.strip() for part in text.partition("\t"))
+    if not (question and context):
         raise InputError(f"{name}: expected a question, a tab, and the text that may answer it")
     return Question(name, question, context)

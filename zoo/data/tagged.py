@@ -25,6 +25,7 @@ from zoo.data.tokenized import known, open_tokenizer
 from zoo.errors import InputError
 
 LINES = (".jsonl", ".ndjson")
+SHORTEST = 8
 EDGES = re.compile(r"^(\W*)(.*?)(\W*)$", re.DOTALL)
 
 
@@ -51,6 +52,10 @@ class TaggedWords:
     """Tokens that the rows of a long sentence share."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What a malformed sentence does: stop with its file and line, or be left out and counted."""
+
+    def __post_init__(self):
+        if self.max_length < SHORTEST:
+            raise InputError(f"max_length is {self.max_length}; it must be {SHORTEST} or more")
 
     def open(self) -> Data:
         """The splits.

@@ -116,9 +116,7 @@ def split_files(path: str, endings: tuple[str, ...]) -> list[tuple[str, str | No
     found = [(str(file), split_name(re.split(r"[._-]", file.name)[0])) for file in files]
     for file, split in found:
         if split is None:
-            raise InputError(
-                f"{file}: the name of a file must begin with train, validation or test"
-            )
+            raise InputError(f"{file}: its name must begin with train, validation (dev) or test")
     if "train" not in [split for _, split in found]:
         raise InputError(f"{path}: no file train{' or train'.join(endings)}")
     return found
