@@ -92,7 +92,7 @@ class QuestionAnswering:
         if "input_ids" not in (getattr(info, "inputs", None) or {}):
             raise InputError("QuestionAnswering needs questions and contexts as input_ids")
         expect_label(self, info, "int32", (1,), "it needs the first and last token of the answer")
-        shape, _ = info.label
+        shape, _ = getattr(info, "label", None) or ((2,), "")
         if tuple(shape) != (2,):
             raise InputError(
                 f"QuestionAnswering needs labels of shape (2,), start and end; these have {shape}"
