@@ -18,6 +18,7 @@ from zoo.tasks import (
     Classification,
     LanguageModelling,
     Multilabel,
+    QuestionAnswering,
     Regression,
     TokenClassification,
     Translation,
@@ -29,6 +30,7 @@ N, C, T = 10, 4, 5
 CLASSES = SimpleNamespace(num_classes=C, class_counts=(1, 2, 3, 4), class_names=tuple("abcd"))
 TWO = SimpleNamespace(num_classes=2, class_counts=(30, 10))
 TEXT = SimpleNamespace(vocab_size=C, inputs={"input_ids": ((T,), "int32")})
+SPANS = SimpleNamespace(inputs={"input_ids": ((T,), "int32")}, label=((2,), "int32"))
 PAIRS = SimpleNamespace(vocab_size=C, inputs={"input_ids": None, "decoder_input_ids": None})
 
 TASKS = {
@@ -37,6 +39,7 @@ TASKS = {
     "multilabel": Multilabel(0.1, (1.0, 2.0, 0.5, 0.0)).bind(CLASSES),
     "regression": Regression().bind(SimpleNamespace(label_mean=(5.0,), label_std=(2.0,))),
     "token-classification": TokenClassification(0.1, "balanced", 1e-3).bind(CLASSES),
+    "question-answering": QuestionAnswering(0.1).bind(SPANS),
     "language-modelling": LanguageModelling(0.1, 1e-3).bind(TEXT),
     "translation": Translation(0.1, 1e-3, bleu=False).bind(PAIRS),
 }
@@ -45,8 +48,12 @@ LABELS = {
     "classification": lambda rng, n: rng.integers(0, C, n),
     "multilabel": lambda rng, n: rng.integers(0, 2, (n, C)),
     "regression": lambda rng, n: rng.normal(size=n),
+    "question-answering": lambda rng, n: rng.integers(0, T, (n, 2)),
 }
-WIDTH = {"binary": (1,), "regression": (1,), "classification": (C,), "multilabel": (C,)}
+WIDTH = {
+    "binary": (1,), "regression": (1,), "classification": (C,), "multilabel": (C,),
+    "question-answering": (T, 2),
+}  # fmt: skip
 
 
 def make(kind, seed=0, n=N):
@@ -147,6 +154,9 @@ def test_best_is_a_number_that_the_task_gives(kind):
     if kind == "translation":
         assert task.generates
         names |= set(task.compute_text(task.text_metrics([], [])))
+    if getattr(task, "joins", False):
+        rows = SimpleNamespace(examples=(), example_of=np.zeros(0, int))
+        names |= set(task.score({"scores": np.zeros((0, T, 2))}, rows))
     assert name in names and "loss" in names
 
 
@@ -254,6 +264,7 @@ NUMBERS = SimpleNamespace(num_classes=None, label_mean=(1.0,), label_std=(1.0,))
         (LanguageModelling(), NUMBERS, "no vocabulary"),
         (LanguageModelling(), SimpleNamespace(vocab_size=9, num_classes=3), "use Classification"),
         (LanguageModelling(), PAIRS, "use Translation"),
+        (QuestionAnswering(), CLASSES, "questions and contexts"),
         (Translation(), TEXT, "lack decoder_input_ids"),
         (Translation(), CLASSES, "lack input_ids"),
     ],
@@ -272,6 +283,7 @@ def test_tasks_refuse_data_they_do_not_fit(task, info, message):
         ("multilabel", (N, 1), "num_classes=4"),
         ("regression", (N, 2), "num_classes=1"),
         ("token-classification", (N, C), r"\[B, T, C\]"),
+        ("question-answering", (N, T, 3), "question-answering head"),
         ("language-modelling", (N, T, 3), "vocab_size=4"),
         ("translation", (N, T, 3), "vocab_size=4"),
     ],

@@ -9,10 +9,12 @@ from zoo.data.images import ImageFolder
 from zoo.data.info import Arrays, Batch, Data, Info, Split
 from zoo.data.labelled import LabelledText
 from zoo.data.npz import Npz
+from zoo.data.squad import Squad
 from zoo.data.stdlib import StdlibLines, StdlibText
 from zoo.data.stdlib_snippets import StdlibSnippets
 from zoo.data.stream import Stream, evaluation_batches, load
 from zoo.data.tables import Csv, Jsonl, Parquet
+from zoo.data.tagged import TaggedWords
 
 REGISTRY: dict[str, type] = {
     "digits": Digits,
@@ -31,6 +33,8 @@ REGISTRY: dict[str, type] = {
     "mnist-idx": MnistIdx,
     "cifar10": Cifar10,
     "text-files": TextFiles,
+    "squad": Squad,
+    "tagged-words": TaggedWords,
     "labelled-text": LabelledText,
 }
 """Sources by the name that a run's config.json gives them."""
@@ -38,6 +42,6 @@ REGISTRY: dict[str, type] = {
 __all__ = [
     "REGISTRY", "Arrays", "Augment", "Batch", "BreastCancer", "Cifar10", "Csv", "Data", "Dates",
     "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "LabelledText", "MnistIdx", "Npz",
-    "Parquet", "Split", "StdlibLines", "StdlibSnippets", "StdlibText", "Stream", "TextFiles",
-    "Wine", "evaluation_batches", "load",
+    "Parquet", "Split", "Squad", "StdlibLines", "StdlibSnippets", "StdlibText", "Stream",
+    "TaggedWords", "TextFiles", "Wine", "evaluation_batches", "load",
 ]  # fmt: skip

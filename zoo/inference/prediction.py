@@ -7,9 +7,11 @@ import jax
 import numpy as np
 
 from zoo.assemble import text_generator
+from zoo.data import evaluation_batches
 from zoo.errors import InputError
 from zoo.runs import OpenedRun
 from zoo.tasks import Multilabel, check_inputs, split_inputs
+from zoo.training.evaluator import join_rows
 
 MANY = 20  # classes above which only the likeliest are printed
 
@@ -31,6 +33,8 @@ def predict(opened: OpenedRun, inputs: list[str], batch_size: int) -> list[dict[
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    if hasattr(opened.run.data, "read"):
+        return _joined(opened, opened.run.data.read(inputs, opened.info), batch_size)
     names, batch = opened.run.data.encode(inputs, opened.info)
     if not names:
         raise InputError(f"nothing to predict in {', '.join(inputs)}")
@@ -52,12 +56,27 @@ def predict(opened: OpenedRun, inputs: list[str], batch_size: int) -> list[dict[
     return [{"input": name} | row for name, row in zip(names, rows, strict=True)]
 
 
+def _joined(opened: OpenedRun, split: Any, batch_size: int) -> list[dict[str, Any]]:
+    """Predictions for examples of which each may take several rows."""
+
+    def keep(variables: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        primary, keywords = split_inputs(batch)
+        return opened.task.keep(opened.module.apply(variables, primary, **keywords), batch)
+
+    compiled, kept = jax.jit(keep), []
+    for batch in evaluation_batches(split, batch_size):
+        del batch["label"], batch["weight"]
+        kept.append(jax.device_get(compiled(opened.variables, batch)))
+    shown = opened.task.show(join_rows(kept, len(split)), split)
+    return [{"input": one.name} | row for one, row in zip(split.examples, shown, strict=True)]
+
+
 def as_table(rows: list[dict[str, Any]]) -> Any:
-    """The rows as a rich table; of many classes the three likeliest."""
+    """The rows as a rich table; of many classes the three likeliest, and no lists of candidates."""
     from rich.table import Table
     from rich.text import Text
 
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys(key for row in rows for key in row if not _nested(row[key])))
     table = Table(*columns)
     for row in rows:
         table.add_row(*[Text(_cell(row.get(column))) for column in columns])
@@ -100,6 +119,10 @@ def _token(opened: OpenedRun, index: int) -> str:
     if opened.info.vocab_size and decode and opened.info.num_classes is None:
         return decode(np.asarray([index]), opened.info) or str(index)
     return str(index)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
 def _cell(value: Any) -> str:

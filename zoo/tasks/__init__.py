@@ -12,6 +12,7 @@ from zoo.tasks.classification import Classification
 from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.metrics import Metric
 from zoo.tasks.multilabel import Multilabel
+from zoo.tasks.question_answering import QuestionAnswering
 from zoo.tasks.regression import Regression
 from zoo.tasks.token_classification import TokenClassification
 from zoo.tasks.translation import Translation
@@ -22,6 +23,7 @@ REGISTRY: dict[str, type] = {
     "multilabel": Multilabel,
     "regression": Regression,
     "token-classification": TokenClassification,
+    "question-answering": QuestionAnswering,
     "language-modelling": LanguageModelling,
     "translation": Translation,
 }
@@ -35,6 +37,7 @@ __all__ = [
     "LanguageModelling",
     "Metric",
     "Multilabel",
+    "QuestionAnswering",
     "Regression",
     "Task",
     "TokenClassification",
@@ -50,6 +53,11 @@ class Task(Protocol):
 
     A task that also has `generates = True` is evaluated by generating: it gives `text_metrics`,
     `merge_text` and `compute_text`.
+
+    A task that has `joins = True` finds what it predicts once all rows of a split are there, since
+    an example may take several: `keep(outputs, batch)`, traced, gives arrays `[B, ...]` of what is
+    needed of each row; `score(kept, split)` the numbers of all rows together, and
+    `show(kept, split)` what a prediction shows, a dict per example.
     """
 
     names: ClassVar[tuple[str, ...]]

@@ -2,6 +2,9 @@
 
 Batch: a primary input whose second axis is time, `label` int32 `[B, T]`, -100 where a position has
 none. Outputs: logits `[B, T, C]`.
+
+Where the classes are tags of entities (B-PER, I-PER, O: IOB1, IOB2 or BIOES), whole entities are
+scored too. A long sentence takes several rows: a split of words says by `example_of` which.
 """
 
 from dataclasses import dataclass, field
@@ -35,6 +38,9 @@ from zoo.tasks.metrics import (
     Metric,
     class_scores,
     confusion_matrix,
+    entities,
+    entity_scores,
+    marks_entities,
     mean,
     sequence_accuracy,
 )
@@ -58,6 +64,8 @@ class TokenClassification:
     """Number of classes, bound from the data."""
     weights: tuple[float, ...] | None = field(default=None, init=False)
     """Class weights in numbers, bound from the data."""
+    tags: tuple[str, ...] = field(default=(), init=False)
+    """Names of the classes, bound from the data."""
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -67,7 +75,14 @@ class TokenClassification:
         count = classes_of(self, info)
         expect_label(self, info, "int32", (1,), "use Classification")
         weights = resolve_class_weights(self.class_weights, count, info)
-        return bound(self, num_classes=count, weights=weights)
+        tags = tuple(getattr(info, "class_names", None) or ())
+        best = ("entity_f1", "max") if marks_entities(tags) else self.best
+        return bound(self, num_classes=count, weights=weights, tags=tags, best=best)
+
+    @property
+    def joins(self) -> bool:
+        """Whether rows are joined to sentences: where tags mark entities."""
+        return marks_entities(self.tags)
 
     def check(self, batch: Batch, info: Any, rows: Rows) -> None:
         """Host check of one batch; InputError names the record."""
@@ -116,6 +131,52 @@ class TokenClassification:
         if batch is not None and "attention_mask" in batch:
             label = jnp.where(jnp.asarray(batch["attention_mask"]) != 0, label, IGNORED)
         return {"label": label, "probabilities": softmax(outputs)}
+
+    def keep(self, outputs: Any, batch: Batch) -> dict[str, Any]:
+        """`predicted` and `label` int32 `[B, T]`, and the probability of the former."""
+        probabilities = softmax(outputs)
+        return {
+            "predicted": jnp.argmax(outputs, -1).astype(jnp.int32),
+            "probability": jnp.max(probabilities, -1),
+        } | ({"label": batch["label"]} if "label" in batch else {})
+
+    def score(self, kept: dict[str, np.ndarray], split: Any) -> dict[str, Any]:
+        """`entity_precision`, `entity_recall`, `entity_f1` and more, see `entity_scores`."""
+        owners = getattr(split, "example_of", np.arange(len(kept["label"])))
+        predicted: list[list[str]] = [[] for _ in range(int(owners[-1]) + 1)]
+        true: list[list[str]] = [[] for _ in predicted]
+        for row, owner in enumerate(owners):
+            at = np.flatnonzero(kept["label"][row] != IGNORED)
+            predicted[owner] += [self.tags[i] for i in kept["predicted"][row, at]]
+            true[owner] += [self.tags[i] for i in kept["label"][row, at]]
+        return entity_scores(predicted, true)
+
+    def show(self, kept: dict[str, np.ndarray], split: Any) -> list[dict[str, Any]]:
+        """Of every sentence: its words, their tags and the probabilities of these, and the entities
+        that the tags mark. A word of which the tokenizer left nothing has no tag.
+
+        Args:
+            kept: see `keep`.
+            split: of words: `examples` with `words`, `example_of`, and `words(row)`, the number of
+                the word at each token, -1 for none.
+        """
+        rows = []
+        for one in split.examples:
+            empty = [None] * len(one.words)
+            rows.append({"words": list(one.words), "tags": empty, "probabilities": [*empty]})
+        for row, owner in enumerate(split.example_of):
+            numbers = split.words(row)
+            for at in np.flatnonzero(numbers >= 0):
+                word, found = int(numbers[at]), rows[owner]
+                found["tags"][word] = self.tags[kept["predicted"][row, at]]
+                found["probabilities"][word] = float(kept["probability"][row, at])
+        if marks_entities(self.tags):
+            for row in rows:
+                row["entities"] = [
+                    {"type": kind, "text": " ".join(row["words"][start:stop])}
+                    for kind, start, stop in entities([tag or "O" for tag in row["tags"]])
+                ]
+        return rows
 
     def _decide(self, outputs: Any, batch: Batch) -> tuple[Any, Any, Any]:
         return jnp.argmax(outputs, -1), batch["label"], position_weights(batch)

@@ -17,7 +17,8 @@ class Evaluator:
 
     Args:
         module: the model.
-        task: gives `loss` and `metrics()`, and scores generated text where there is any.
+        task: gives `loss` and `metrics()`; scores generated text, or joined rows, where it has any
+            (see `zoo.tasks.Task`).
         parallel: how the evaluation is compiled.
         generate: `(variables, batch) -> token ids [B, L]`, for tasks that score generated text.
         decode: token ids of one example to text.
@@ -35,6 +36,7 @@ class Evaluator:
         self.parallel = parallel
         self.metrics = task.metrics()
         self.generate, self.decode = generate, decode
+        self.joins = bool(getattr(task, "joins", False))
         apply = apply_function(module)
 
         def sums(variables: Any, batch: Any) -> dict[str, Any]:
@@ -44,12 +46,17 @@ class Evaluator:
                 for name, metric in self.metrics.items()
             }
             loss, weight = self._add((loss_sum, weight_sum))
-            return {"loss": (loss, weight), "metrics": states}
+            kept = task.keep(aux["outputs"], batch) if self.joins else {}
+            return {"loss": (loss, weight), "metrics": states, "kept": self._gather(kept)}
 
         self._sums = parallel.evaluate(sums)
 
     def __call__(
-        self, variables: Any, batches: Iterable[dict[str, np.ndarray]], check: Callable[..., None]
+        self,
+        variables: Any,
+        batches: Iterable[dict[str, np.ndarray]],
+        check: Callable[..., None],
+        split: Any = None,
     ) -> dict[str, Any]:
         """Metrics over all batches, by name.
 
@@ -57,6 +64,7 @@ class Evaluator:
             variables: what `model.apply` takes.
             batches: padded to one size, with a `weight` of 0 for rows that only pad.
             check: called with each host batch before it is used.
+            split: what the batches hold, in its order; for tasks that join rows.
 
         Returns:
             Numbers, and lists for what a metric gives per class; `loss` is the mean loss.
@@ -64,13 +72,14 @@ class Evaluator:
         """
         loss = weight = 0.0
         states: dict[str, Any] = {}
-        texts = None
+        texts, kept = None, []
         for batch in batches:
             check(batch)
             placed = self.parallel.place_batch(batch)
             for found in self._sums(variables, placed):
                 loss += float(found["loss"][0])
                 weight += float(found["loss"][1])
+                kept.append(found["kept"])
                 for name, metric in self.metrics.items():
                     new = found["metrics"][name]
                     states[name] = metric.merge(states.get(name, metric.zero()), new)
@@ -82,6 +91,8 @@ class Evaluator:
             results |= metric.compute(states.get(name, metric.zero()))
         if texts is not None:
             results |= self.task.compute_text(texts)
+        if self.joins:
+            results |= self.task.score(join_rows(kept, len(split)), split)
         return {name: _finite(value) for name, value in results.items()}
 
     def _texts(self, variables: Any, batch: dict[str, np.ndarray]) -> Any:
@@ -97,12 +108,18 @@ class Evaluator:
         return jax.lax.psum(tree, axis) if axis else tree
 
     def _combine(self, metric: Any, state: Any) -> Any:
-        if metric.reduce == "sum":
-            return self._add(state)
+        return self._add(state) if metric.reduce == "sum" else self._gather(state)
+
+    def _gather(self, state: Any) -> Any:
         axis = self.parallel.axis
         if axis is None:
             return state
         return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, axis, tiled=True), state)
+
+
+def join_rows(kept: list[dict[str, np.ndarray]], count: int) -> dict[str, np.ndarray]:
+    """What a task keeps of the first `count` rows; those after them only pad the last batch."""
+    return {key: np.concatenate([part[key] for part in kept])[:count] for key in kept[0]}
 
 
 def _finite(value: Any) -> Any:

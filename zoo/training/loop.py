@@ -346,4 +346,4 @@ def evaluate(
         evaluator.task.check(real, info, rows)
         seen += size
 
-    return evaluator(variables, evaluation_batches(split, size, first, count), check)
+    return evaluator(variables, evaluation_batches(split, size, first, count), check, split)
