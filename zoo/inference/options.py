@@ -24,6 +24,8 @@ class Options:
     eos: tuple[int, ...] = ()
     pad: int = 0
     return_log_probs: bool = False
+    draft_tokens: int = 0
+    """0: no draft model."""
 
     @property
     def min_candidates(self) -> int:
@@ -50,6 +52,7 @@ class Options:
                 'is True, False or "never"',
             ),
             "num_return_sequences": (self.num_return_sequences >= 1, "is at least 1"),
+            "draft_tokens": (self.draft_tokens >= 0, "is at least 1"),
             "eos_token_id": (
                 all(0 <= token < vocab_size for token in self.eos),
                 f"is below the vocabulary's size, {vocab_size}",
