@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "zoo.pretrained": ("zoo.models", "zoo.weights", "zoo.parallel", "zoo.runs"),
     "zoo.replay": (*BELOW_THE_LOOP, "zoo.compare", "zoo.config_json", "zoo.runs"),
     "zoo.launch": (*BELOW_THE_LOOP, "zoo.inspect.canaries"),
+    "zoo.cli_generate": ("zoo",),
     "zoo.cli": ("zoo",),
 }
 # The one module that executes Python from a path: the file the user named by --config.

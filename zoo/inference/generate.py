@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from zoo.errors import InputError
 from zoo.inference.beam import beam_search
 from zoo.inference.logits import best, log_prob, process
+from zoo.inference.memory import use_huge_pages
 from zoo.inference.options import Options
 from zoo.inference.speculative import check_draft, speculate
 from zoo.inference.steps import feed, prefill, take_rows, tokens_in
@@ -135,15 +136,17 @@ def generate(
     if callback is not None and num_beams > 1:
         raise InputError("generate: a beam search knows its tokens at the end; leave callback out")
     if draft is not None:
+        if not isinstance(draft, tuple) or len(draft) != 2:
+            raise InputError(f"generate: draft is a pair (model, variables), not {draft!r:.80}")
+        if callback is not None:
+            raise InputError(
+                "generate: drafted tokens do not come one by one; leave callback or draft out"
+            )
         check_draft(model, draft[0], options)
-        if draft_tokens < 1 or callback is not None:
-            what = f"draft_tokens is at least 1, not {draft_tokens}"
-            if callback is not None:
-                what = "drafted tokens do not come one by one; leave callback or draft out"
-            raise InputError(f"generate: {what}")
     ids = jnp.asarray(input_ids, jnp.int32)
     mask = None if attention_mask is None else jnp.asarray(attention_mask)
     key = key if do_sample else None
+    use_huge_pages(variables)
     if callback is None:
         smaller, its_variables = (None, None) if draft is None else draft
         result = _whole(model, smaller, options, variables, its_variables, ids, mask, key)

@@ -52,7 +52,6 @@ class Options:
                 'is True, False or "never"',
             ),
             "num_return_sequences": (self.num_return_sequences >= 1, "is at least 1"),
-            "draft_tokens": (self.draft_tokens >= 0, "is at least 1"),
             "eos_token_id": (
                 all(0 <= token < vocab_size for token in self.eos),
                 f"is below the vocabulary's size, {vocab_size}",

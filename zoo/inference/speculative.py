@@ -36,15 +36,17 @@ class Row:
     seen: Array | None
     """Tokens of prompt and text so far, ``[V]``; only the repetition penalty needs them."""
     key: Array | None
-    target: Cache
-    """Of the model, with every token but the last."""
-    draft: Cache
-    """Of the draft model, likewise."""
+    target: list[Array]
+    """Arrays of the model's cache, which holds every token but the last."""
+    draft: list[Array]
+    """Of the draft model's, likewise."""
 
 
 def check_draft(model: nn.Module, draft: nn.Module, options: Options) -> None:
     """Raises InputError where the draft cannot serve the model, or the options cannot use one."""
     wrong = []
+    if options.draft_tokens < 1:
+        wrong.append(f"draft_tokens is at least 1, not {options.draft_tokens}")
     if options.num_beams > 1:
         wrong.append("a beam search takes no draft; set num_beams=1 or leave draft out")
     if getattr(draft, "task", None) != "text-generation" or not hasattr(draft, "init_cache"):
@@ -57,7 +59,7 @@ def check_draft(model: nn.Module, draft: nn.Module, options: Options) -> None:
                 "both need the same tokenizer"
             )
         for name, each in (("model", model), ("draft", draft)):
-            if not isinstance(jax.eval_shape(lambda each=each: each.init_cache(1, 1)), Cache):
+            if not isinstance(each.init_cache(1, 1), Cache):  # type: ignore[operator]
                 wrong.append(f"the {name}'s cache cannot forget tokens, as a Transformer's can")
         if getattr(model.cfg, "rope_scaling", "").startswith("dynamic"):  # type: ignore[attr-defined]
             wrong.append(
@@ -88,11 +90,15 @@ def speculate(
     """
     rows = jnp.repeat(jnp.arange(ids.shape[0]), options.num_return_sequences)
     count, new = rows.size, options.max_new_tokens
-    caches = []
+    caches, structures = [], []
     for model, values in zip(models, variables, strict=True):
         cache = prefill(model, values, ids, mask, new)
         # Behind the last token there is room for drafted ones, which come to nothing there.
-        caches.append(_apart(lengthen(take_rows(cache, rows), options.draft_tokens), count))
+        cache = lengthen(take_rows(cache, rows), options.draft_tokens)
+        arrays, structure = jax.tree.flatten(cache)
+        # Each row's is a cache of one row, with an index of its own.
+        caches.append([x[:, None] if x.ndim else jnp.broadcast_to(x, (count,)) for x in arrays])
+        structures.append(structure)
     seen = None
     if options.repetition_penalty != 1.0:
         seen = tokens_in(ids, mask, models[0].cfg.vocab_size)[rows]  # type: ignore[attr-defined]
@@ -112,22 +118,19 @@ def speculate(
     )
 
     def round_of(row: Row) -> Row:
-        return _round(models, options, variables, row)
+        caches = map(jax.tree.unflatten, structures, (row.target, row.draft))
+        return _round(models, options, variables, tuple(caches), row)
 
     # A row that has ended changes nothing of its own, so that no cache is copied to keep it.
     last = lax.while_loop(lambda row: jnp.any(row.length < new), jax.vmap(round_of), first)
     return last.tokens, last.log_probs
 
 
-def _apart(cache: Cache, count: int) -> Cache:
-    """The cache as one of a single row for each row."""
-    return jax.tree.map(lambda x: x[:, None] if x.ndim else jnp.broadcast_to(x, (count,)), cache)
-
-
 def _round(
     models: tuple[nn.Module, nn.Module],
     options: Options,
     variables: tuple[Mapping[str, Any], Mapping[str, Any]],
+    caches: tuple[Cache, ...],
     row: Row,
 ) -> Row:
     """Drafts, reads, keeps: from one to G + 1 tokens."""
@@ -152,18 +155,18 @@ def _round(
 
     # The last draw is of no use, but the cache must have read the token before it.
     (_, _, draft_cache), (drawn, draft_scores, seen) = lax.scan(
-        draw, (row.last, row.seen, row.draft), jnp.arange(drafts + 1)
+        draw, (row.last, row.seen, caches[1]), jnp.arange(drafts + 1)
     )
     fed = jnp.concatenate([row.last[None], drawn[:-1]])
-    logits, cache = feed_all(models[0], variables[0], fed[None], counts[None], row.target)
+    logits, cache = feed_all(models[0], variables[0], fed[None], counts[None], caches[0])
     scores = jax.vmap(lambda *x: _process(*x, options))(logits[0], places, seen)
     kept, token = _accept(scores, draft_scores, drawn, key)
 
     emitted = jnp.where(jnp.arange(drafts + 1) < kept, drawn, token)
     ends = jnp.isin(emitted, jnp.asarray(options.eos, jnp.int32))
-    until_end = jnp.where(jnp.any(ends), jnp.argmax(ends) + 1, drafts + 1)
+    until_end = jnp.where(jnp.any(ends), jnp.argmax(ends) + 1, new + 1)
     gained = jnp.minimum(jnp.minimum(kept + 1, until_end), new - row.length)
-    ended = (until_end <= gained) & (gained > 0)
+    ended = until_end <= gained
 
     at = jnp.arange(new) - row.length
     is_new = (at >= 0) & (at < gained)
@@ -176,7 +179,7 @@ def _round(
         seen = seen.at[jnp.where(jnp.arange(drafts + 1) < gained, emitted, seen.size)].set(
             True, mode="drop"
         )
-    index = row.target.index + gained
+    index = caches[0].index + gained
     return Row(
         length=jnp.where(ended, new, row.length + gained),
         last=jnp.where(gained > 0, emitted[jnp.maximum(gained - 1, 0)], row.last),
@@ -184,8 +187,8 @@ def _round(
         log_probs=log_probs,
         seen=seen,
         key=row.key,
-        target=cache.replace(index=index),
-        draft=draft_cache.replace(index=index),
+        target=jax.tree.leaves(cache.replace(index=index)),
+        draft=jax.tree.leaves(draft_cache.replace(index=index)),
     )
 
 
