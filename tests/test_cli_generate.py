@@ -30,10 +30,10 @@ def _save(folder, model, seed=0, vocabulary=True, **files):
 def place(tmp_path_factory):
     """Folders: of a tiny GPT-2 (lm), of a smaller one, without tokenizer, and of a classifier."""
     place = tmp_path_factory.mktemp("lm")
-    config = gpt2.Config(vocab_size=400, width=12, depth=2, num_heads=2, max_length=48)
+    config = gpt2.Config(vocab_size=400, width=12, depth=2, num_heads=2, max_length=64)
     model = config.build("text-generation")
     _save(place / "lm", model, generation_config__json={"eos_token_id": [7, 9]})
-    _save(place / "small", gpt2.Config(400, 8, 1, 2, max_length=48).build("text-generation"), 1,
+    _save(place / "small", gpt2.Config(400, 8, 1, 2, max_length=64).build("text-generation"), 1,
           tokenizer_config__json={"chat_template": folders.CHAT,
                                   "eos_token": "<|endoftext|>"})  # fmt: skip
     _save(place / "mute", model, vocabulary=False)
@@ -144,8 +144,8 @@ def test_a_run_folder_writes_in_its_own_vocabulary(call, place):
         (("nowhere/at/all", "a"), "is no folder"),
         (("mute", "a"), "mute"),
         (("classes", "a"), "a model for text-classification; generate needs text-generation"),
-        (("lm", "the " * 60), r"more than the model's 48 positions"),
-        (("lm", "a", "--max-new-tokens", "48"), r"with --max-new-tokens 48"),
+        (("lm", "the " * 60), r"more than the model's 64 positions"),
+        (("lm", "a", "--max-new-tokens", "64"), r"with --max-new-tokens 64"),
         (("lm", "a", "--chat"), "has no chat template"),
         (("lm", "a", "b", "--stream"), "--stream is for one prompt"),
         (("lm", "a", "--top-k", "4"), "set --temperature"),
