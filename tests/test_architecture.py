@@ -77,6 +77,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "zoo.runs",
     ),
     "zoo.launch": (*BELOW_THE_LOOP, "zoo.inspect.canaries"),
+    "zoo.cli_generate": ("zoo",),
     "zoo.cli": ("zoo",),
 }
 # The one module that executes Python from a path: the file the user named by --config.

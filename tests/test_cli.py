@@ -130,7 +130,8 @@ def assert_one_message(result, code, *told):
 
 COMMANDS = {
     "train": config.Run, "models": cli.Models, "summary": cli.Summary, "evaluate": cli.Evaluate,
-    "predict": cli.Predict, "doctor": cli.Doctor, "replay": cli.Replay, "compare": cli.Compare,
+    "predict": cli.Predict, "generate": cli.Generate, "doctor": cli.Doctor,
+    "replay": cli.Replay, "compare": cli.Compare,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
+from zoo.cli_generate import Generate, generate_command
 from zoo.launch import configure, guarded, prepare, train_command
 
 USAGE = """usage: zoo COMMAND ...
@@ -17,6 +18,7 @@ USAGE = """usage: zoo COMMAND ...
   summary    parameters, FLOPs and activation memory of a model
   evaluate   metrics of a trained run on one of its splits
   predict    predictions of a trained run for files or text
+  generate   texts that a language model writes on from prompts
   convert    a trained run as a folder that transformers opens
   doctor     what is wrong with a run folder or the installation, and what to do
   replay     run a run again and compare every logged step, bit by bit
@@ -323,6 +325,7 @@ COMMANDS = {
     "summary": (Summary, summary_command),
     "evaluate": (Evaluate, evaluate_command),
     "predict": (Predict, predict_command),
+    "generate": (Generate, generate_command),
     "convert": (Convert, convert_command),
     "doctor": (Doctor, doctor_command),
     "replay": (Replay, replay_command),

@@ -43,7 +43,7 @@ def test_embedding_rows_and_tied_scores():
     np.testing.assert_allclose(scores, np.asarray(rows) @ table.T, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("lead", [(), (0,), (1,), (2, 2), (5,)])
+@pytest.mark.parametrize("lead", [(), (0,), (1,), (2, 2), (5,), (33,)])
 def test_scores_of_few_rows_are_those_of_many(lead):
     layer = Embed(11, 6)
     variables = layer.init(KEY, jnp.zeros((1,), jnp.int32))

@@ -20,7 +20,9 @@ from jaxtyping import Array, Bool, Float, Int
 from zoo.errors import InputError
 from zoo.inference.beam import beam_search
 from zoo.inference.logits import best, log_prob, process
+from zoo.inference.memory import use_huge_pages
 from zoo.inference.options import Options
+from zoo.inference.speculative import check_draft, speculate
 from zoo.inference.steps import feed, prefill, take_rows, tokens_in
 
 
@@ -61,6 +63,8 @@ def generate(
     key: Array | None = None,
     return_log_probs: bool = False,
     callback: Callable[[np.ndarray], None] | None = None,
+    draft: tuple[nn.Module, Mapping[str, Any]] | None = None,
+    draft_tokens: int = 4,
 ) -> Int[Array, "R T+N"] | Generated:
     """Continues prompts: greedily, by sampling or by beam search, with transformers' meaning of
     every option.
@@ -91,6 +95,10 @@ def generate(
         return_log_probs: whether the result is a `Generated`.
         callback: is given the new tokens ``[R]`` of every step as they come. The steps are then
             dispatched one by one; no beam search.
+        draft: a smaller model of the same vocabulary and its variables, for speculative decoding:
+            what it drafts costs the model one pass, and the tokens are distributed as without it.
+            No beam search, no callback.
+        draft_tokens: how many it drafts at a time.
 
     Returns:
         Prompts and new tokens ``[R, T + max_new_tokens]``; R is B times ``num_return_sequences``.
@@ -116,6 +124,7 @@ def generate(
         eos=tuple(ends),
         pad=(ends[0] if ends else 0) if pad_token_id is None else pad_token_id,
         return_log_probs=return_log_probs,
+        draft_tokens=0 if draft is None else draft_tokens,
     )
     if getattr(model, "task", None) != "text-generation" or not hasattr(model, "init_cache"):
         raise InputError(f"generate needs a model for text-generation, not {model!r:.80}")
@@ -126,11 +135,21 @@ def generate(
         raise InputError("generate: sampling needs a key, such as key=jax.random.key(0)")
     if callback is not None and num_beams > 1:
         raise InputError("generate: a beam search knows its tokens at the end; leave callback out")
+    if draft is not None:
+        if not isinstance(draft, tuple) or len(draft) != 2:
+            raise InputError(f"generate: draft is a pair (model, variables), not {draft!r:.80}")
+        if callback is not None:
+            raise InputError(
+                "generate: drafted tokens do not come one by one; leave callback or draft out"
+            )
+        check_draft(model, draft[0], options)
     ids = jnp.asarray(input_ids, jnp.int32)
     mask = None if attention_mask is None else jnp.asarray(attention_mask)
     key = key if do_sample else None
+    use_huge_pages(variables)
     if callback is None:
-        result = _whole(model, options, variables, ids, mask, key)
+        smaller, its_variables = (None, None) if draft is None else draft
+        result = _whole(model, smaller, options, variables, its_variables, ids, mask, key)
     else:
         result = _stream(model, options, variables, ids, mask, key, callback)
     return result if return_log_probs else result.sequences
@@ -151,11 +170,13 @@ class State:
     cache: Any
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _whole(
     model: nn.Module,
+    draft: nn.Module | None,
     options: Options,
     variables: Mapping[str, Any],
+    draft_variables: Mapping[str, Any] | None,
     ids: Array,
     mask: Array | None,
     key: Array | None,
@@ -167,6 +188,9 @@ def _whole(
             lambda x: x.reshape(-1, *x.shape[2:]), (first.tokens, first.log_probs, first.scores)
         )
         return Generated(_join(ids, tokens, options), log_probs, scores)
+    if draft is not None and draft_variables is not None:
+        models, both = (model, draft), (variables, draft_variables)
+        return _result(*speculate(models, options, both, ids, mask, key), ids, options)
 
     def goes_on(state: State) -> Array:
         return (state.length < options.max_new_tokens) & ~jnp.all(state.done)
@@ -175,7 +199,8 @@ def _whole(
         return _step(model, options, variables, state, key)
 
     state = _start(model, options, variables, ids, mask)
-    return _result(lax.while_loop(goes_on, step, state), ids, options)
+    state = lax.while_loop(goes_on, step, state)
+    return _result(state.tokens, state.log_probs, ids, options)
 
 
 def _stream(
@@ -194,7 +219,7 @@ def _stream(
         callback(np.array(state.last))
         if options.eos and np.all(state.done):
             break
-    return _result(state, ids, options)
+    return _result(state.tokens, state.log_probs, ids, options)
 
 
 def _start(
@@ -254,11 +279,10 @@ _start_alone = jax.jit(_start, static_argnums=(0, 1))
 _step_alone = jax.jit(_step, static_argnums=(0, 1), donate_argnums=3)
 
 
-def _result(state: State, ids: Array, options: Options) -> Generated:
-    log_probs = state.log_probs
+def _result(tokens: Array, log_probs: Array | None, ids: Array, options: Options) -> Generated:
     if log_probs is None:  # not asked for, and dropped by `generate`
-        log_probs = jnp.zeros(state.tokens.shape)
-    return Generated(_join(ids, state.tokens, options), log_probs, jnp.sum(log_probs, axis=1))
+        log_probs = jnp.zeros(tokens.shape)
+    return Generated(_join(ids, tokens, options), log_probs, jnp.sum(log_probs, axis=1))
 
 
 def _join(ids: Array, tokens: Array, options: Options) -> Array:

@@ -24,6 +24,8 @@ class Options:
     eos: tuple[int, ...] = ()
     pad: int = 0
     return_log_probs: bool = False
+    draft_tokens: int = 0
+    """0: no draft model."""
 
     @property
     def min_candidates(self) -> int:

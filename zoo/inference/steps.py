@@ -36,8 +36,19 @@ def feed(
     model: nn.Module, variables: Mapping[str, Any], token: Int[Array, "R"], cache: Any
 ) -> tuple[Float[Array, "R V"], Any]:
     """Logits, in at least float32, of what follows the token, and the new cache."""
-    logits, cache = model.apply(variables, token[:, None], cache=cache)  # type: ignore[misc]
-    logits = logits[:, -1]
+    logits, cache = feed_all(model, variables, token[:, None], None, cache)
+    return logits[:, -1], cache
+
+
+def feed_all(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    tokens: Int[Array, "R T"],
+    mask: Int[Array, "R T"] | None,
+    cache: Any,
+) -> tuple[Float[Array, "R T V"], Any]:
+    """Likewise after each of several tokens; the mask is 0 at those that do not count."""
+    logits, cache = model.apply(variables, tokens, mask, cache=cache)  # type: ignore[misc]
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), cache
 
 

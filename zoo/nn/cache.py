@@ -37,6 +37,17 @@ def empty_cache(
     return Cache(jnp.zeros((), jnp.int32), jnp.zeros((batch, length), bool), zeros, zeros)
 
 
+def lengthen(cache: Cache, places: int) -> Cache:
+    """The cache with so many more places behind its last. A cache also forgets: with a smaller
+    ``index`` the next tokens take the places of those behind it."""
+
+    def pad(x: Array, axis: int) -> Array:
+        return jnp.pad(x, [(0, places if i == axis else 0) for i in range(x.ndim)])
+
+    keys, values = jax.tree.map(lambda x: pad(x, 2), (cache.keys, cache.values))
+    return Cache(cache.index, pad(cache.mask, 1), keys, values)
+
+
 def look(
     shape: tuple[int, int],
     attention_mask: Int[Array, "B T"] | None,

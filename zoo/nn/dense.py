@@ -14,8 +14,8 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-FEW = 4
-"""Rows up to which `Embed.attend` takes them one by one."""
+FEW = 32
+"""Rows up to which `Embed.attend` takes them for columns."""
 
 
 class Dense(nn.Module):
@@ -75,15 +75,17 @@ class Embed(nn.Module):
         if not 1 <= rows <= FEW:
             return matmul(x, table.T)
         # Decoding: the time is that of reading the table. XLA's CPU product of few rows with a
-        # transposed table takes several times as long as one pass over it for each row, and one
-        # row's would be fused with what made the row, which is then made anew for every token id.
+        # transposed table takes several times as long as that of the table with few columns; and
+        # it would be fused with what made the rows, which are then made anew for every token id.
         x_RD = jax.lax.optimization_barrier(x.reshape(rows, x.shape[-1]))
-        scores = [jnp.dot(table, x_RD[i : i + 1].T) for i in range(rows)]
-        return jnp.concatenate(scores, axis=1).T.reshape(*x.shape[:-1], table.shape[0])
+        return jnp.dot(table, x_RD.T).T.reshape(*x.shape[:-1], table.shape[0])
 
 
 def matmul(x: Float[Array, "*lead in"], kernel: Float[Array, "in out"]) -> Array:
     """``x @ kernel`` as one product of two matrices; result ``[*lead, out]``."""
     rows = math.prod(x.shape[:-1])
     y = jnp.dot(x.reshape(rows, x.shape[-1]), kernel)
+    if rows == 1:
+        # Decoding: XLA's CPU would fuse the product with what follows, and do both in one thread.
+        y = jax.lax.optimization_barrier(y)
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
