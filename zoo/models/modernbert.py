@@ -101,7 +101,8 @@ class Config:
             InputError: unknown task, activation or pooling, or numbers that do not fit.
         """
         task = check_task(task, TASKS)
-        activation(self.activation), activation(self.head_activation)
+        for name in (self.activation, self.head_activation):
+            activation(name)
         if self.num_heads < 1 or self.width % (2 * self.num_heads):
             raise InputError(
                 f"{self.num_heads} heads do not divide a width of {self.width} into even parts"

@@ -87,7 +87,7 @@ def check_values(
         InputError: a value is of the wrong type, or not implemented.
     """
     hints = typing.get_type_hints(config)
-    defaults = {part.name: part.default for part in dataclasses.fields(config)}
+    defaults: dict[str, Any] = {part.name: part.default for part in dataclasses.fields(config)}
     found: dict[str, Any] = {}
     for theirs, ours in fields.items():
         if theirs in values:

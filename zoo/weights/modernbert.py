@@ -108,12 +108,12 @@ def _read_layers(values: Mapping[str, Any], depth: int) -> tuple[int, ...] | Non
     return None if found == tuple(range(0, depth, 3)) else found
 
 
-def _read_rope(values: Mapping[str, Any]) -> dict[str, float]:
+def _read_rope(values: Mapping[str, Any]) -> dict[str, Any]:
     """The two bases, of `rope_parameters` or the older flat fields."""
     given = values.get("rope_parameters") or {}
     if not isinstance(given, dict) or set(given) - {GLOBAL, LOCAL}:
         raise InputError(f"config.json: rope_parameters must be of {GLOBAL} and {LOCAL}")
-    bases = {}
+    bases: dict[str, Any] = {}
     for kind, older in ((GLOBAL, "global_rope_theta"), (LOCAL, "local_rope_theta")):
         rope = given.get(kind) or {}
         name = rope.get("rope_type", rope.get("type", "default"))
