@@ -14,10 +14,10 @@ from zoo.models import gpt2
 config = Run(
     model=gpt2.Config(
         vocab_size=256,
-        width=256,
+        width=192,
         depth=4,
-        num_heads=4,
-        hidden=1024,
+        num_heads=6,
+        hidden=768,
         max_length=128,
         dropout=0.0,
         attention_dropout=0.0,
@@ -27,11 +27,12 @@ config = Run(
     data=StdlibText(length=128, evaluation_windows=512),
     optimizer=Optimizer(
         name="adamw",
-        learning_rate=2e-3,
+        learning_rate=3e-3,
+        b2=0.95,
         weight_decay=0.1,
         clip_norm=1.0,
         schedule=Schedule(name="cosine", warmup_steps=100, final_fraction=0.02),
     ),
     batch_size=32,
-    steps=2000,
+    steps=1600,
 )
