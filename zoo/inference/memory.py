@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 HUGE = 2**21
 """Bytes of a huge page."""
@@ -22,7 +23,7 @@ def use_huge_pages(variables: Any) -> None:
         return
     madvise = ctypes.CDLL(None).madvise
     for array in jax.tree.leaves(variables):
-        if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+        if not isinstance(array, jax.Array) or isinstance(array, Tracer):
             continue
         devices = array.devices()
         if array.nbytes < 2 * HUGE or len(devices) > 1 or next(iter(devices)).platform != "cpu":
