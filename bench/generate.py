@@ -104,6 +104,7 @@ def compare(peers: dict[str, Any], batch: int, new: int, rounds: int) -> str:
     times: dict[str, list[float]] = {name: [] for name in peers}
     for number in range(rounds + 1):
         found = {name: ask(process, ids, new) for name, process in peers.items()}
+        print(f"batch {batch}, round {number} of {rounds}", file=sys.stderr)
         tokens = [answer["tokens"] for answer in found.values()]
         assert tokens[0] == tokens[1], "the tokens differ"
         for name, answer in found.items() if number else ():  # the first round compiles

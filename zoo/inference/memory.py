@@ -15,8 +15,8 @@ MADV_COLLAPSE = 25  # <linux/mman.h>, of Linux 6.1 and later
 def use_huge_pages(variables: Any) -> None:
     """Asks Linux to gather large arrays of the CPU in huge pages, where they are.
 
-    Every token reads all parameters; from small pages that takes about half as long again
-    (see bench/RESULTS.md). Their values and addresses stay; a system that cannot leaves them as
+    Every token reads all parameters, and memory is read faster from huge pages (see
+    bench/RESULTS.md). Their values and addresses stay; a system that cannot leaves them as
     they are. Done already, it costs microseconds.
     """
     if sys.platform != "linux":
