@@ -74,11 +74,10 @@ def test_greedy_tokens_are_those_without_a_draft(draft, options):
 @pytest.mark.parametrize("family", ["windowed", "gemma"])
 def test_sliding_windows_forget_what_is_refused(family):
     if family == "gemma":
-        size = {"vocab_size": 31, "width": 8, "depth": 3, "num_heads": 2, "num_kv_heads": 1,
-                "head_dim": 4, "hidden": 9, "max_length": 24}  # fmt: skip
-        config = gemma.Config(**size)
-        names = {field.name for field in dataclasses.fields(config)}
-        config = dataclasses.replace(config, **{"window": 3} if "window" in names else {})
+        config = gemma.Config(
+            vocab_size=31, width=8, depth=3, num_heads=2, num_kv_heads=1, head_dim=4, hidden=9,
+            max_length=24, window=3, global_layers=(1,),
+        )  # fmt: skip
     else:
         config = llama.Config(31, 8, 2, 2, 1, 4, 9, max_length=24, window=3)
     model = config.build("text-generation")
@@ -206,11 +205,9 @@ def test_errors(draft, options, message):
 
 
 def test_dynamic_rotary_wavelengths_are_refused():
-    config = llama.Config(31, 8, 1, 2, 1, 4, 9, max_length=24, rope_scaling="dynamic factor=2")
-    try:
-        model = config.build("text-generation")
-    except InputError:
-        config = dataclasses.replace(config, rope_scaling="dynamic factor=2 trained=12")
-        model = config.build("text-generation")
+    scaling = "dynamic factor=2 trained=12"
+    model = llama.Config(31, 8, 1, 2, 1, 4, 9, max_length=24, rope_scaling=scaling).build(
+        "text-generation"
+    )
     with pytest.raises(InputError, match="depend on the length of its cache"):
-        run((MODEL, VARIABLES), model, draw.variables(model, **config.inputs()))
+        run((MODEL, VARIABLES), model, draw.variables(model, **model.cfg.inputs()))

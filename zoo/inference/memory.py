@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 HUGE = 2**21
 """Bytes of a huge page."""
@@ -14,15 +15,15 @@ MADV_COLLAPSE = 25  # <linux/mman.h>, of Linux 6.1 and later
 def use_huge_pages(variables: Any) -> None:
     """Asks Linux to gather large arrays of the CPU in huge pages, where they are.
 
-    Every token reads all parameters; from small pages that takes about half as long again
-    (see bench/RESULTS.md). Their values and addresses stay; a system that cannot leaves them as
+    Every token reads all parameters, and memory is read faster from huge pages (see
+    bench/RESULTS.md). Their values and addresses stay; a system that cannot leaves them as
     they are. Done already, it costs microseconds.
     """
     if sys.platform != "linux":
         return
     madvise = ctypes.CDLL(None).madvise
     for array in jax.tree.leaves(variables):
-        if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+        if not isinstance(array, jax.Array) or isinstance(array, Tracer):
             continue
         devices = array.devices()
         if array.nbytes < 2 * HUGE or len(devices) > 1 or next(iter(devices)).platform != "cpu":

@@ -6,7 +6,9 @@ Every row goes its own way: it keeps as many drafted tokens as are good, and its
 others. R rows, T tokens of a prompt, N new tokens, G drafted tokens, V vocabulary.
 """
 
+import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -145,7 +147,7 @@ def _round(
         logits, cache = feed_all(
             models[1], variables[1], token[None, None], counts[at][None, None], cache
         )
-        scores = _process(logits[0, 0], row.length + at, seen, options)
+        scores = _process(options, logits[0, 0], row.length + at, seen)
         if key is None:
             drawn = best(scores[None])[0]
         else:
@@ -159,7 +161,7 @@ def _round(
     )
     fed = jnp.concatenate([row.last[None], drawn[:-1]])
     logits, cache = feed_all(models[0], variables[0], fed[None], counts[None], caches[0])
-    scores = jax.vmap(lambda *x: _process(*x, options))(logits[0], places, seen)
+    scores = jax.vmap(partial(_process, options))(logits[0], places, seen)
     kept, token = _accept(scores, draft_scores, drawn, key)
 
     emitted = jnp.where(jnp.arange(drafts + 1) < kept, drawn, token)
@@ -180,6 +182,7 @@ def _round(
             True, mode="drop"
         )
     index = caches[0].index + gained
+    caches = tuple(dataclasses.replace(read, index=index) for read in (cache, draft_cache))
     return Row(
         length=jnp.where(ended, new, row.length + gained),
         last=jnp.where(gained > 0, emitted[jnp.maximum(gained - 1, 0)], row.last),
@@ -187,8 +190,8 @@ def _round(
         log_probs=log_probs,
         seen=seen,
         key=row.key,
-        target=jax.tree.leaves(cache.replace(index=index)),
-        draft=jax.tree.leaves(draft_cache.replace(index=index)),
+        target=jax.tree.leaves(caches[0]),
+        draft=jax.tree.leaves(caches[1]),
     )
 
 
@@ -218,6 +221,6 @@ def _accept(
 
 
 def _process(
-    logits: Float[Array, "V"], length: Array, seen: Array | None, options: Options
+    options: Options, logits: Float[Array, "V"], length: Array, seen: Array | None
 ) -> Float[Array, "V"]:
     return process(logits[None], length, None if seen is None else seen[None], options)[0]
