@@ -239,7 +239,8 @@ def test_the_command_line_alone_fine_tunes(tmp_path, capfd):
     assert run.model == Pretrained(dropout=0.2) and run.optimizer.freeze == ("embed*",)
     assert again(run)["step"] == 2
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["model"]["dropout"] == 0.2 and config["model"]["num_classes"] == 3
+    assert config["model"]["dropout"] == 0.2
+    assert config["model"]["labels"] == ["no", "perhaps", "yes"]
     assert config["data"]["tokenizer"] == str(tmp_path / "bert")
 
 
