@@ -8,14 +8,21 @@ from pathlib import Path
 import golden_models
 import numpy as np
 import pytest
+import tiny_texts
 from compile_cache import compiled_once  # noqa: F401 (a fixture of every test here)
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from tiny_runs import again, arrays_of, assert_same_bits, features_run, metrics_of
+from tiny_texts import text_run
 
 import zoo
-from zoo import replay, runs, tasks
+from zoo import cli, replay, runs, tasks
+from zoo import config as configs
 from zoo.config import MeshShape, Optimizer, Pretrained
 from zoo.data import Npz
+from zoo.data.tokenizer import load_tokenizer
 from zoo.errors import InputError
+from zoo.inference.export import convert
+from zoo.training.checkpoints import Checkpoints
 from zoo.training.receipt import read_receipt
 
 STILL = Optimizer(name="sgd", learning_rate=0.0)
@@ -76,44 +83,19 @@ def test_a_head_of_other_classes_is_new_and_named(tmp_path, folder, capfd):
     assert read_receipt(Path(run.workdir))["starts"][0]["warm_start"]["fresh"] == sorted(HEAD)
 
 
-@pytest.mark.parametrize(
-    "task, label, width",
-    [
-        (tasks.Binary(), lambda ids: ids[:, 0] % 2, 1),
-        (tasks.Multilabel(), lambda ids: ids[:, :4] % 2, 4),
-        (tasks.Regression(), lambda ids: ids[:, 0] / 7.0, 1),
-    ],
-)
-def test_the_head_has_the_outputs_that_the_task_needs(tmp_path, folder, task, label, width):
+def test_one_of_two_classes_is_one_output(tmp_path, folder):
     ids = np.random.default_rng(5).integers(1, 13, (90, 7))
-    np.savez(tmp_path / "other.npz", x=ids, y=label(ids))
-    kind = type(task).__name__.lower()
-    data = Npz(str(tmp_path / "other.npz"), form="input_ids", kind=kind)
-    run = ids_run(tmp_path, folder, task=task, data=data)
-    result = again(run)
-    assert result["step"] == 6 and arrays_of(params_of(run))["head/kernel"].shape == (6, width)
+    np.savez(tmp_path / "two.npz", x=ids, y=ids[:, 0] % 2)
+    data = Npz(str(tmp_path / "two.npz"), form="input_ids", kind="binary")
+    run = ids_run(tmp_path, folder, task=tasks.Binary(), data=data, steps=1)
+    again(run)
+    assert arrays_of(params_of(run))["head/kernel"].shape == (6, 1)
 
 
-def test_resumed_replayed_and_evaluated_without_the_folder(tmp_path, folder):
-    run = ids_run(tmp_path, folder, model=Pretrained(dropout=0.3), workdir=str(tmp_path / "whole"))
-    whole = again(run)
-    cut = dataclasses.replace(run, workdir=str(tmp_path / "cut"))
-    shorter = dataclasses.replace(cut, steps=3)
-    again(shorter)
-    shutil.rmtree(folder)
-    assert again(cut) == whole and metrics_of(cut) == metrics_of(run)
-    found = replay.replay(replay.plan(Path(cut.workdir), ""))
-    assert found.identical
-    opened = runs.open_run(cut.workdir)
-    assert opened.run.model.dropout == opened.run.model.head_dropout == 0.3
-    assert (Path(cut.workdir) / "pretrained" / "model.safetensors").is_file()
-
-
-def test_a_mesh_and_pmap_start_from_the_same_parameters(tmp_path, folder):
+def test_a_mesh_starts_from_the_same_parameters(tmp_path, folder):
     base = ids_run(tmp_path, folder, steps=1, optimizer=STILL, devices=2)
     wanted = zoo.from_pretrained(folder)[1]["params"]
     for name, changes in (
-        ("pmap", {"parallel": "pmap"}),
         ("tensor", {"mesh": MeshShape(tensor=2)}),
         ("fsdp", {"mesh": MeshShape(fsdp=2)}),
     ):
@@ -154,6 +136,112 @@ def test_what_computes_something_else_is_refused(tmp_path, folder):
     refused("nowhere is no run folder", init_from=str(tmp_path / "nowhere"))
     (folder / "model.safetensors").write_bytes(b"\0" * 100)
     refused("model.safetensors: its header is damaged", model=cfg)
+
+
+FROZEN = Optimizer(
+    name="adamw", learning_rate=1e-2, weight_decay=0.1, clip_norm=1.0,
+    freeze=("embed*", "layer0/attention"), layer_decay=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """A run on labelled texts with frozen parts; its pretrained folder is gone. Read only."""
+    place = tmp_path_factory.mktemp("tuned")
+    run = text_run(place, optimizer=FROZEN)
+    again(run)
+    shutil.rmtree(place / "bert")
+    return run
+
+
+def test_frozen_parameters_keep_their_bits_and_have_no_state(tuned, tmp_path):
+    before = arrays_of(zoo.from_pretrained(tiny_texts.write_bert(tmp_path / "bert"))[1]["params"])
+    after = arrays_of(params_of(tuned))
+    frozen = {p for p in before if p.startswith(("embed", "layer0/attention/"))}
+    assert len(frozen) == 13
+    for path in before:
+        same = before[path].tobytes() == after[path].tobytes()
+        assert same == (path in frozen), path
+    meta = Checkpoints(Path(tuned.workdir) / "checkpoints", read_only=True).meta(6)
+    state = [path for path in meta["shapes"] if path.startswith("opt_state")]
+    assert any(path.endswith("head/kernel") for path in state)
+    assert not any(path.endswith(tuple(frozen)) for path in state)
+
+
+def test_metrics_are_those_of_scikit_learn(tuned):
+    opened = runs.open_run(tuned.workdir)
+    split = opened.run.data.open().splits["test"]
+    batch = split.rows(np.arange(len(split)))
+    label = batch.pop("label")
+    logits = opened.module.apply(opened.variables, **batch)
+    found = np.argmax(logits, -1)
+    metrics = json.loads((Path(tuned.workdir) / "result.json").read_text())["metrics"]
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(label, found))
+    for average in ("macro", "micro"):
+        wanted = precision_recall_fscore_support(label, found, average=average, zero_division=0)
+        for name, value in zip(("precision", "recall", "f1"), wanted, strict=False):
+            assert metrics[f"{name}_{average}"] == pytest.approx(value), name
+
+
+def test_a_sentence_is_predicted_without_the_folder(tuned, capsys):
+    assert cli.main(["predict", tuned.workdir, "the good dog runs", "--format", "jsonl"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["label"] in ("no", "yes", "perhaps")
+    assert sorted(row["probabilities"]) == ["no", "perhaps", "yes"]
+    assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+    assert cli.main(["evaluate", tuned.workdir]) == 0
+    found = json.loads(capsys.readouterr().out)["metrics"]
+    wanted = json.loads((Path(tuned.workdir) / "result.json").read_text())["metrics"]
+    assert found["f1_macro"] == pytest.approx(wanted["f1_macro"])
+
+
+def test_resumed_and_replayed_without_the_folder(tuned, tmp_path):
+    run = dataclasses.replace(text_run(tmp_path, optimizer=FROZEN), data=tuned.data)
+    again(dataclasses.replace(run, steps=3))
+    shutil.rmtree(tmp_path / "bert")
+    wanted = json.loads((Path(tuned.workdir) / "result.json").read_text())
+    assert again(run) == wanted and metrics_of(run) == metrics_of(tuned)
+    assert replay.replay(replay.plan(Path(run.workdir), "")).identical
+    kept = {path.name for path in (tmp_path / "run" / "pretrained").iterdir()}
+    assert kept == {"config.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("kind", tiny_texts.KINDS)
+def test_a_run_becomes_a_folder_of_the_reference(kind, tmp_path, capsys):
+    run = tiny_texts.kind_run(tmp_path, kind)
+    again(run)
+    assert cli.main(["convert", run.workdir, str(tmp_path / "out")]) == 0
+    opened, (model, variables) = runs.open_run(run.workdir), zoo.from_pretrained(tmp_path / "out")
+    tokens = load_tokenizer(tmp_path / "out")("the good dog", return_tensors="np", padding=True)
+    ours = opened.module.apply(opened.variables, **tokens)
+    theirs = model.apply(variables, **tokens)
+    values = json.loads((tmp_path / "out" / "config.json").read_text())
+    if kind == "regression":
+        wanted = opened.task.predict(ours)["value"]
+        np.testing.assert_allclose(theirs[:, 0], wanted, rtol=1e-5)
+        assert values["problem_type"] == "regression"
+    else:
+        np.testing.assert_array_equal(ours, theirs)
+        assert tuple(values["id2label"].values()) == opened.info.class_names == model.cfg.labels
+    with pytest.raises(InputError, match="is a run folder"):
+        convert(opened, Path(run.workdir))
+
+
+def test_the_command_line_alone_fine_tunes(tmp_path, capfd):
+    text_run(tmp_path)
+    arguments = [
+        "--config", "text_classification", "--init-from", str(tmp_path / "bert"),
+        "--data.path", str(tmp_path / "rows.jsonl"), "--data.max-length", "8", "--steps", "2",
+        "--model.dropout", "0.2", "--optimizer.freeze", "embed*", "--optimizer.layer-decay", "0.9",
+        "--workdir", str(tmp_path / "run"), "--devices", "1", "--batch-size", "8",
+    ]  # fmt: skip
+    run, _ = configs.parse(arguments)
+    assert run.model == Pretrained(dropout=0.2) and run.optimizer.freeze == ("embed*",)
+    assert again(run)["step"] == 2
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["model"]["dropout"] == 0.2
+    assert config["model"]["labels"] == ["no", "perhaps", "yes"]
+    assert config["data"]["tokenizer"] == str(tmp_path / "bert")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ USAGE = """usage: zoo COMMAND ...
   summary    parameters, FLOPs and activation memory of a model
   evaluate   metrics of a trained run on one of its splits
   predict    predictions of a trained run for files or text
+  convert    a trained run as a folder that transformers opens
   doctor     what is wrong with a run folder or the installation, and what to do
   replay     run a run again and compare every logged step, bit by bit
   compare    two runs: the first step that differs, and the likely cause
@@ -108,6 +109,20 @@ class Predict:
     """A table, or one JSON object a line with all probabilities."""
     batch_size: int = 64
     """Examples in a batch."""
+    config: str = ""
+    """The run's config file, needed when it uses classes of its own."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Writes a trained run as a folder that transformers opens: model, labels, tokenizer."""
+
+    run: Positional[Path]
+    """The run folder."""
+    folder: Positional[Path]
+    """Where to write; made where it does not exist."""
+    checkpoint: str = "last"
+    """last, best (by the validation score) or a step."""
     config: str = ""
     """The run's config file, needed when it uses classes of its own."""
 
@@ -236,6 +251,19 @@ def predict_command(options: Predict) -> int:
     return 0
 
 
+def convert_command(options: Convert) -> int:
+    """`zoo convert`."""
+    from zoo import runs
+
+    configure(0, True)
+    from zoo.inference.export import convert
+
+    opened = runs.open_run(options.run, options.checkpoint, _module(options.config), _warn)
+    convert(opened, options.folder)
+    print(f"{options.folder}: {options.run} at step {opened.step}, as transformers keeps it")
+    return 0
+
+
 def doctor_command(options: Doctor) -> int:
     """`zoo doctor`."""
     configure(0, False)
@@ -295,6 +323,7 @@ COMMANDS = {
     "summary": (Summary, summary_command),
     "evaluate": (Evaluate, evaluate_command),
     "predict": (Predict, predict_command),
+    "convert": (Convert, convert_command),
     "doctor": (Doctor, doctor_command),
     "replay": (Replay, replay_command),
     "compare": (Compare, compare_command),

@@ -120,7 +120,8 @@ def _tokenizer_folder(name: str) -> Path:
 
 def _model(run: configs.Run, folder: Path, info: Info) -> Any:
     """The Config that `init_from` gives, with the outputs that the task needs for these data."""
-    source, asked, changes = _origin(run, folder), run.model, {}
+    source, asked = _origin(run, folder), run.model
+    changes: dict[str, Any] = {}
     if pretrained.is_run(source):
         cfg = config_json.from_json(runs.read_config(source)).model
     else:
@@ -130,7 +131,10 @@ def _model(run: configs.Run, folder: Path, info: Info) -> Any:
     names = {field.name for field in dataclasses.fields(cfg)}
     outputs = asked.num_classes or _outputs(run.task, info)
     if outputs and "num_classes" in names:
-        changes = {"num_classes": outputs} | ({"labels": ()} if "labels" in names else {})
+        changes["num_classes"] = outputs
+        if "labels" in names:
+            named = len(info.class_names) == outputs
+            changes["labels"] = info.class_names if named else ()
     if asked.dropout is not None:
         changes |= {name: asked.dropout for name in names if name.endswith("dropout")}
     return registry.replace(cfg, **changes)

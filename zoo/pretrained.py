@@ -68,13 +68,14 @@ def from_pretrained(
         kept = jnp.dtype(param_dtype or kept or jnp.float32)
         module = cfg.build(task, jnp.dtype(dtype or kept), kept)
         shapes = jax.eval_shape(lambda: registry.init(module, jax.random.key(0)))["params"]
-        flat = flatten_dict(shapes, sep="/")
+        flat: dict[str, Any] = flatten_dict(shapes, sep="/")
         plan = loading.plan(
             family, cfg, task, saved.task, tensors, {k: v.shape for k, v in flat.items()},
             "num_classes" in config_changes,
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
+    shardings: dict[str, Any]
     if mesh is None:
         single = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         shardings = dict.fromkeys(flat, single)
@@ -158,7 +159,7 @@ def fill(saved: Saved, module: nn.Module, params: Any) -> tuple[Any, list[str]]:
     Raises:
         InputError: tensors that do not fit.
     """
-    flat = flatten_dict(params, sep="/")
+    flat: dict[str, Any] = flatten_dict(params, sep="/")
 
     def place(path: str, array: np.ndarray) -> jax.Array:
         old = flat[path]

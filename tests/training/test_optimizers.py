@@ -12,6 +12,7 @@ import pytest
 
 from zoo.config import Optimizer, Schedule
 from zoo.errors import InputError
+from zoo.training.optimizers import frozen, layer_rates, stop_gradients
 
 NAMES = typing.get_args(typing.get_type_hints(Optimizer)["name"])
 
@@ -177,3 +178,98 @@ def test_muon_leaves_heads_embeddings_and_vectors_to_adam():
     assert any("head" in path for path in adam)
     assert any("embedding" in path for path in adam)
     assert not any("dense1" in path and "kernel" in path for path in adam)
+
+
+def layered():
+    """Names as an encoder has them, values of every sign, negative zeros among them."""
+    rng = np.random.default_rng(1)
+    tree = {
+        "embed": {"embedding": (5, 4)},
+        "position": {"embedding": (3, 4)},
+        "layer0": {"attention": {"query": {"kernel": (4, 4)}}, "up": {"kernel": (4, 4)}},
+        "layer1": {"attention": {"query": {"kernel": (4, 4)}}, "up": {"kernel": (4, 4)}},
+        "norm": {"scale": (4,)},
+        "head": {"kernel": (4, 2), "bias": (2,)},
+    }
+    tree = jax.tree.map(
+        lambda shape: rng.normal(size=shape).astype(np.float32), tree,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )  # fmt: skip
+    tree["embed"]["embedding"][0] = -0.0
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def leaves(tree):
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frozen_leaves_keep_their_bits_and_have_no_state(name):
+    start = layered()
+    optimizer = Optimizer(
+        name=name, learning_rate=0.1, clip_norm=1.0, freeze=("embed", "*/query/*"),
+        weight_decay=0.0 if name == "adam" else 0.1,
+    )  # fmt: skip
+    end = descend(optimizer, 3, start, jax.grad(loss))
+    still = {path for path, leaf in leaves(frozen(start, optimizer.freeze)).items() if leaf}
+    assert still == {
+        "embed/embedding", "layer0/attention/query/kernel", "layer1/attention/query/kernel"
+    }  # fmt: skip
+    for path, before in leaves(start).items():
+        same = before.tobytes() == leaves(end)[path].tobytes()
+        assert same == (path in still), path
+    state = leaves(optimizer.build(3).init(start))
+    assert not any(path.endswith(tuple(still)) for path in state)
+    shapes = [leaf.shape for leaf in state.values()]
+    assert (5, 4) not in shapes
+
+
+def test_frozen_leaves_do_not_count_in_the_norm_that_clips():
+    start = layered()
+    gradient = jax.tree.map(jnp.ones_like, start)
+    optimizer = Optimizer(
+        name="sgd", learning_rate=1.0, clip_norm=1.0, freeze=("embed", "position", "layer*", "norm")
+    )
+    end = descend(optimizer, 1, start, lambda _: gradient)
+    change = np.concatenate([np.ravel(start["head"][k] - end["head"][k]) for k in start["head"]])
+    np.testing.assert_allclose(np.linalg.norm(change), 1, rtol=1e-5)
+
+
+def test_patterns_that_fit_nothing_or_everything_are_refused():
+    start = layered()
+    with pytest.raises(InputError, match="no parameter fits decoder, layer7; the model has embed,"):
+        Optimizer(freeze=("embed", "layer7", "decoder")).build(1).init(start)
+    with pytest.raises(InputError, match="nothing is left to train"):
+        Optimizer(freeze=("*",)).build(1).init(start)
+    assert not frozen(start, ("layer1",))["layer0"]["up"]["kernel"]
+
+
+def test_no_gradient_is_computed_for_frozen_leaves():
+    start = layered()
+    gradient = jax.grad(lambda params: loss(stop_gradients(params, ("embed", "layer[01]"))))(start)
+    moved = {path for path, leaf in leaves(gradient).items() if leaf.any()}
+    assert moved == {"position/embedding", "norm/scale", "head/kernel", "head/bias"}
+
+
+def test_layers_learn_the_slower_the_deeper_they_lie():
+    start = layered()
+    factors = {path: float(leaf) for path, leaf in leaves(layer_rates(start, 0.5)).items()}
+    assert factors == {
+        "embed/embedding": 0.125, "position/embedding": 0.125,
+        "layer0/attention/query/kernel": 0.25, "layer0/up/kernel": 0.25,
+        "layer1/attention/query/kernel": 0.5, "layer1/up/kernel": 0.5,
+        "norm/scale": 1, "head/kernel": 1, "head/bias": 1,
+    }  # fmt: skip
+    gradient = jax.tree.map(jnp.ones_like, start)
+    optimizer = Optimizer(name="sgd", learning_rate=0.1, layer_decay=0.5)
+    end = descend(optimizer, 1, start, lambda _: gradient)
+    for path, before in leaves(start).items():
+        np.testing.assert_allclose(before - leaves(end)[path], 0.1 * factors[path], rtol=1e-4)
+    with pytest.raises(InputError, match="no parts named layer0"):
+        descend(optimizer, 1, quadratic(), jax.grad(loss))
+    for wrong in (0.0, 1.5, -1.0):
+        with pytest.raises(InputError, match="layer_decay"):
+            dataclasses.replace(optimizer, layer_decay=wrong).build(1)

@@ -11,6 +11,7 @@ from zoo.data.labelled import LabelledText
 from zoo.data.npz import Npz
 from zoo.data.squad import Squad
 from zoo.data.stdlib import StdlibLines, StdlibText
+from zoo.data.stdlib_snippets import StdlibSnippets
 from zoo.data.stream import Stream, evaluation_batches, load
 from zoo.data.tables import Csv, Jsonl, Parquet
 from zoo.data.tagged import TaggedWords
@@ -22,6 +23,7 @@ REGISTRY: dict[str, type] = {
     "diabetes": Diabetes,
     "stdlib-text": StdlibText,
     "stdlib-lines": StdlibLines,
+    "stdlib-snippets": StdlibSnippets,
     "dates": Dates,
     "image-folder": ImageFolder,
     "csv": Csv,
@@ -40,7 +42,6 @@ REGISTRY: dict[str, type] = {
 __all__ = [
     "REGISTRY", "Arrays", "Augment", "Batch", "BreastCancer", "Cifar10", "Csv", "Data", "Dates",
     "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "LabelledText", "MnistIdx", "Npz",
-    "Parquet", "Split", "Squad", "StdlibLines", "StdlibText", "Stream", "TaggedWords", "TextFiles",
-    "Wine",
-    "evaluation_batches", "load",
+    "Parquet", "Split", "Squad", "StdlibLines", "StdlibSnippets", "StdlibText", "Stream",
+    "TaggedWords", "TextFiles", "Wine", "evaluation_batches", "load",
 ]  # fmt: skip

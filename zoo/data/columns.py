@@ -81,6 +81,7 @@ def texts(
     for i, cell in enumerate(cells):
         if isinstance(cell, list | dict):
             bad.setdefault(i, f"column {column!r} holds a list or an object, not one value")
+            cell = None
         whole = isinstance(cell, float) and cell.is_integer()
         nan = isinstance(cell, float) and math.isnan(cell)
         text = "" if cell is None or nan else str(int(cell) if whole else cell).strip()

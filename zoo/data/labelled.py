@@ -6,7 +6,6 @@ the names of the files decide.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -113,7 +112,7 @@ class LabelledText:
         found = self._texts(table, bad)
         cells = table.column(self.label)
         if self.kind == "regression":
-            labels: Sequence[Any] = numbers(cells, self.label, "error", bad)
+            labels: Any = numbers(cells, self.label, "error", bad)
         elif self.kind == "multilabel":
             labels = [_several(cell, self.label, i, bad) for i, cell in enumerate(cells)]
         else:

@@ -106,7 +106,7 @@ class Optimizer:
         if self.layer_decay < 1:
             rule = optax.chain(rule, _scaled(lambda params: layer_rates(params, self.layer_decay)))
         if self.freeze:
-            rules = {True: _nothing(), False: rule}
+            rules: dict[Any, Any] = {True: _nothing(), False: rule}
             rule = optax.multi_transform(rules, lambda params: frozen(params, self.freeze))
         return rule
 
@@ -215,7 +215,7 @@ def _scaled(factors: Callable[[Any], Any]) -> optax.GradientTransformation:
         scale = lambda update, factor: update * jnp.asarray(factor, update.dtype)  # noqa: E731
         return jax.tree.map(scale, updates, factors(updates)), state
 
-    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _nothing() -> optax.GradientTransformation:
@@ -224,7 +224,7 @@ def _nothing() -> optax.GradientTransformation:
     def update(updates: Any, state: Any, params: Any = None) -> Any:
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, -0.0), updates), state
 
-    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _path(path: Any) -> str:
