@@ -29,6 +29,11 @@ def write_bert(folder: Path, seed: int = 0) -> Path:
     variables = zoo.init(model, jax.random.key(seed))
     variables = jax.tree.map(lambda leaf: leaf * 4 if leaf.ndim == 2 else leaf, variables)
     zoo.save_pretrained(folder, model, variables)
+    return write_tokenizer(folder)
+
+
+def write_tokenizer(folder: Path) -> Path:
+    """The files of the tokenizer."""
     (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
     config = {"tokenizer_class": "BertTokenizer", "model_max_length": 24}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))

@@ -16,6 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from question_data import (
+    questions,
+    sentences,
+    write_columns,
+    write_squad,
+    write_tokenizer,
+)
+from question_data import write_jsonl as write_tag_lines
 
 from zoo import data
 from zoo.errors import InputError
@@ -111,6 +119,18 @@ def write_texts(folder):
         (folder / f"{number}.txt").write_text(text)
 
 
+def write_questions(folder):
+    write_squad(folder / "q.json", questions(ROWS, impossible=True))
+
+
+def write_tags(folder):
+    write_tag_lines(folder / "t.jsonl", sentences(ROWS))
+
+
+def write_tag_columns(folder):
+    write_columns(folder / "t.conll", sentences(ROWS))
+
+
 SOURCES = {
     "image-folder": (write_images, lambda f: data.ImageFolder(str(f), 8)),
     "csv": (write_csv, lambda f: data.Csv(str(f / "t.csv"))),
@@ -121,7 +141,26 @@ SOURCES = {
     "mnist-idx": (write_mnist, lambda f: data.MnistIdx(str(f))),
     "cifar10": (write_cifar, lambda f: data.Cifar10(str(f))),
     "text-files": (write_texts, lambda f: data.TextFiles(str(f), 16)),
-}
+    "squad": (
+        write_questions, lambda f: data.Squad(str(f / "q.json"), tokenizer(f), 14, 3, 4),
+    ),
+    "tagged-words": (
+        write_tags, lambda f: data.TaggedWords(str(f / "t.jsonl"), tokenizer(f), max_length=24),
+    ),
+    "tagged-columns": (
+        write_tag_columns,
+        lambda f: data.TaggedWords(str(f / "t.conll"), tokenizer(f), max_length=24),
+    ),
+}  # fmt: skip
+
+
+def tokenizer(folder):
+    """A tokenizer beside the data, which nothing damages."""
+    place = folder.with_name("tokenizer")
+    if not place.exists():
+        place.mkdir()
+        write_tokenizer(place)
+    return str(place)
 
 
 def read_everything(source):

@@ -5,6 +5,7 @@ import json
 import shutil
 import types
 
+import golden_models
 import numpy as np
 import pytest
 from compile_cache import compiled_once  # noqa: F401 (a fixture of every test here)
@@ -16,8 +17,9 @@ from question_data import (
     write_jsonl,
     write_squad,
 )
-from tiny_runs import again, features_run, metrics_of
+from tiny_runs import again, assert_same_bits, features_run, metrics_of
 
+import zoo
 from zoo import assemble, runs, tasks
 from zoo.cli import main
 from zoo.config import Optimizer, Pretrained
@@ -216,3 +218,27 @@ def test_a_split_without_sentences_is_a_sequence_a_row():
     kept = {"label": label, "predicted": np.array([[1, 2, 1, 0], [1, 2, 2, 2]])}
     found = task.score(kept, object())
     assert found["entity_precision"] == 1 / 2 and found["entity_recall"] == 1 / 3
+
+
+@pytest.mark.parametrize("head", ["BertForQuestionAnswering", "BertForTokenClassification"])
+def test_a_frozen_head_of_the_reference_goes_on(tmp_path, capfd, head):
+    """Its head is used, not made anew; windows of eight tokens are all that its positions allow."""
+    config, _, tensors, _ = golden_models.read(head)
+    bert = golden_models.write_folder(tmp_path / "bert", config, tensors)
+    pieces = "[PAD] [UNK] [CLS] [SEP] [MASK] who where ? bob paris lives in .".split()
+    (bert / "vocab.txt").write_text("\n".join(pieces))
+    (bert / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    if head.endswith("QuestionAnswering"):
+        run, cut = squad_run(tmp_path, steps=1), {"max_length": 8, "stride": 1, "max_question": 2}
+        run = dataclasses.replace(run, data=dataclasses.replace(run.data, **cut))
+    else:
+        path = write_jsonl(tmp_path / "t.jsonl", sentences(80, scheme="IOB1"))
+        run = tags_run(tmp_path, steps=1, data=TaggedWords(path, max_length=8, stride=2))
+    still = Optimizer(name="sgd", learning_rate=0.0)
+    run = dataclasses.replace(run, init_from=str(bert), optimizer=still)
+    metrics = again(run)["metrics"]
+    assert 0 <= metrics.get("f1", metrics.get("entity_f1")) <= 1
+    assert_same_bits(
+        runs.open_run(run.workdir).variables["params"], zoo.from_pretrained(bert)[1]["params"]
+    )
+    assert "initialised" not in capfd.readouterr().err

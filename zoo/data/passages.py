@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.data.token_rows import TokenRows
+from zoo.data.token_rows import TokenRows, tokens_of
 from zoo.errors import InputError
 
 CHUNK = 256
@@ -67,16 +67,16 @@ class Passages(TokenRows):
     def __init__(self, tokenizer: Any, examples: Sequence[Question], cut: Cut):
         cut.check(len(tokenizer("", "a")["input_ids"]) - len(_bare(tokenizer, "a")))
         owners: list[int] = []
-        encodings: list[Any] = []
+        tokens: list[np.ndarray] = []
         offsets: list[np.ndarray] = []
         for start in range(0, len(examples), CHUNK):
             for owner, encoding in _windows(tokenizer, examples[start : start + CHUNK], cut):
                 inside = np.array([of == 1 for of in encoding.sequence_ids])
                 places = np.array(encoding.offsets, np.int32).reshape(-1, 2)
                 owners.append(start + owner)
-                encodings.append(encoding)
+                tokens.append(tokens_of(encoding))
                 offsets.append(np.where(inside[:, None], places, 0))
-        super().__init__(tokenizer, examples, owners, encodings, cut.max_length)
+        super().__init__(tokenizer, examples, owners, tokens, cut.max_length)
         self._offsets = np.concatenate(offsets)
         self._spans = np.array([self._span(row) for row in range(len(owners))], np.int32)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data.text import IGNORED
-from zoo.data.token_rows import TokenRows
+from zoo.data.token_rows import TokenRows, tokens_of
 
 CHUNK = 512
 """Sentences that are cut into tokens at once."""
@@ -51,7 +51,7 @@ class Sentences(TokenRows):
     ):
         spaced = _space_matters(tokenizer)
         owners: list[int] = []
-        encodings: list[Any] = []
+        tokens: list[np.ndarray] = []
         words: list[np.ndarray] = []
         for start in range(0, len(examples), CHUNK):
             part = examples[start : start + CHUNK]
@@ -75,9 +75,9 @@ class Sentences(TokenRows):
                 new = _first_tokens(encoding.word_ids, seen)
                 if first_row or (new >= 0).any():
                     owners.append(start + at)
-                    encodings.append(encoding)
+                    tokens.append(tokens_of(encoding))
                     words.append(new)
-        super().__init__(tokenizer, examples, owners, encodings, max_length)
+        super().__init__(tokenizer, examples, owners, tokens, max_length)
         self._words = np.concatenate(words)
         self._classes = np.full(len(self._words), IGNORED, np.int32)
         for row, owner in enumerate(owners):

@@ -252,8 +252,8 @@ def _read_lines(path: str, problems: list[str]) -> list[Question]:
         try:
             value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             value = value if isinstance(value, dict) else {}
-            texts = [checked(key, value.get(key)) for key in ("question", "context")]
-            found.append(Question(name, *texts))
+            question, context = (checked(key, value.get(key)) for key in ("question", "context"))
+            found.append(Question(name, question, context))
         except (ValueError, RecursionError) as error:
             problems.append(f"{name}: {error}")
     return found

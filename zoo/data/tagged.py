@@ -161,11 +161,10 @@ def read_lines(path: str, words: str, tags: str | None, problems: list[str]) -> 
             value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             if not isinstance(value, dict):
                 raise ValueError("not a JSON object")
-            lists = [value.get(key) for key in (words, tags) if key is not None]
-            for key, items in zip((words, tags), lists, strict=False):
-                if not isinstance(items, list):
+            for key in (words, tags):
+                if key is not None and not isinstance(value.get(key), list):
                     raise ValueError(f"no list {key!r}; it has {', '.join(value) or 'nothing'}")
-            found.append(sentence(name, *lists))
+            found.append(sentence(name, value[words], None if tags is None else value[tags]))
         except (ValueError, RecursionError) as error:
             problems.append(f"{name}: {error or 'nested too deeply'}")
     return found

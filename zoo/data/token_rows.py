@@ -24,7 +24,7 @@ class TokenRows:
         tokenizer: see `zoo.load_tokenizer`; says how rows are padded, and which keys they have.
         examples: what the rows come from; each has a `name`.
         owners: number of the example of every row, ascending.
-        encodings: the tokenizers library's result for every row.
+        tokens: of every row, see `tokens_of`.
         max_length: tokens of a row at most; all are padded to it.
     """
 
@@ -35,16 +35,15 @@ class TokenRows:
         tokenizer: Any,
         examples: Sequence[Any],
         owners: Sequence[int],
-        encodings: Sequence[Any],
+        tokens: Sequence[np.ndarray],
         max_length: int,
     ):
         self.examples = list(examples)
         self.example_of = np.array(owners, np.int32)
         self.keys = [key for key in KEYS if key in tokenizer.model_input_names]
         self._length, self._pad = max_length, tokenizer.pad_token_id or 0
-        self._bounds = np.cumsum([0, *map(len, encodings)])
-        self._ids = _flat([one.ids for one in encodings], np.int32)
-        self._kinds = _flat([one.type_ids for one in encodings], np.int8)
+        self._bounds = np.cumsum([0, *map(len, tokens)])
+        self._ids, self._kinds = np.concatenate([*tokens, np.zeros((0, 2), np.int32)]).T.copy()
         self._kept = np.arange(len(owners))
 
     def __len__(self) -> int:
@@ -98,6 +97,12 @@ class TokenRows:
         return [digest(bytes(tokens)) for tokens in found]
 
 
+def tokens_of(encoding: Any) -> np.ndarray:
+    """Id and type of every token of a row, int32 `[n, 2]`: what is kept of the tokenizers
+    library's result, which takes far more memory."""
+    return np.array([encoding.ids, encoding.type_ids], np.int32).T
+
+
 def split_files(path: str, endings: tuple[str, ...]) -> list[tuple[str, str | None]]:
     """The files of a source and the split that each is: one file, which is cut by content, or the
     files of a folder, whose names begin with train, validation (dev) or test.
@@ -136,7 +141,3 @@ def fingerprint_of(splits: dict[str, Any], labels: list[Any], form: object) -> s
         at += len(split.examples)
     digests = [one for split in splits.values() for one in split.digests()]
     return fingerprint(members, digests, labels, form)
-
-
-def _flat(parts: list[Any], dtype: Any) -> np.ndarray:
-    return np.concatenate([np.array(part, dtype) for part in parts] or [np.zeros(0, dtype)])
