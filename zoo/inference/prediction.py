@@ -33,7 +33,7 @@ def predict(opened: OpenedRun, inputs: list[str], batch_size: int) -> list[dict[
     """
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    if hasattr(opened.run.data, "read"):
+    if hasattr(opened.run.data, "read") and hasattr(opened.task, "show"):
         return _joined(opened, opened.run.data.read(inputs, opened.info), batch_size)
     names, batch = opened.run.data.encode(inputs, opened.info)
     if not names:
