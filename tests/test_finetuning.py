@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import golden_models
+import jax
 import numpy as np
 import pytest
 import tiny_texts
@@ -15,7 +16,7 @@ from tiny_runs import again, arrays_of, assert_same_bits, features_run, metrics_
 from tiny_texts import text_run
 
 import zoo
-from zoo import cli, replay, runs, tasks
+from zoo import cli, pretrained, replay, runs, tasks
 from zoo import config as configs
 from zoo.config import MeshShape, Optimizer, Pretrained
 from zoo.data import Npz
@@ -81,6 +82,23 @@ def test_a_head_of_other_classes_is_new_and_named(tmp_path, folder, capfd):
     for path in ours.keys() - HEAD:
         np.testing.assert_array_equal(ours[path], theirs[path])
     assert read_receipt(Path(run.workdir))["starts"][0]["warm_start"]["fresh"] == sorted(HEAD)
+
+
+def test_classes_are_told_by_their_names(folder):
+    path = folder / "config.json"
+    named = json.loads(path.read_text()) | {"id2label": {"0": "a", "1": "b", "2": "c"}}
+    path.write_text(json.dumps(named))
+    saved = pretrained.read_saved(folder)
+    head = zoo.from_pretrained(folder)[1]["params"]["head"]
+    for labels, fresh in ((("c", "a", "b"), []), (("c", "a", "x"), sorted(HEAD)), ((), [])):
+        module = saved.config(labels=labels).build("text-classification")
+        params = zoo.init(module, jax.random.key(0))["params"]
+        taken, new = pretrained.fill(saved, module, params)
+        assert new == fresh
+        wanted = params["head"] if fresh else head
+        order = [2, 0, 1] if labels and not fresh else [0, 1, 2]
+        for name, leaf in wanted.items():
+            np.testing.assert_array_equal(taken["head"][name], leaf[..., np.array(order)])
 
 
 def test_one_of_two_classes_is_one_output(tmp_path, folder):

@@ -153,7 +153,8 @@ def read_saved(folder: Path) -> Saved:
 
 def fill(saved: Saved, module: nn.Module, params: Any) -> tuple[Any, list[str]]:
     """Parameters of a module with those of a folder in their place, each of the dtype and where it
-    is; a head that the folder does not have, or has of another shape, stays as it is.
+    is; a head that the folder does not have, or has of another shape, stays as it is. Classes that
+    both name, in another order, are put in the module's; those of other names stay as they are.
 
     Returns:
         The parameters, and the paths of those that stayed.
@@ -179,7 +180,25 @@ def fill(saved: Saved, module: nn.Module, params: Any) -> tuple[Any, list[str]]:
         found = plan.read(place)
     except InputError as error:
         raise InputError(f"{saved.folder}: {error}") from None
-    return unflatten_dict(flat | found, sep="/"), sorted(plan.fresh)
+    ours, theirs = (getattr(cfg, "labels", ()) for cfg in (module.cfg, saved.cfg))
+    fresh = set(plan.fresh)
+    if ours and theirs and ours != theirs and module.task in loading.CLASSIFIERS:
+        for path in _by_class(module, flat) - fresh:
+            if sorted(ours) == sorted(theirs):
+                order = np.array([theirs.index(name) for name in ours])
+                found[path] = jax.device_put(found[path][..., order], flat[path].sharding)
+            else:
+                found.pop(path)
+                fresh.add(path)
+    return unflatten_dict(flat | found, sep="/"), sorted(fresh)
+
+
+def _by_class(module: nn.Module, flat: dict[str, Any]) -> set[str]:
+    """Paths of the parameters that have an entry for each class."""
+    wider = dataclasses.replace(module.cfg, num_classes=module.cfg.num_classes + 1)
+    _, shapes = _build(wider, module.task, module.dtype, module.param_dtype)
+    wide = flatten_dict(shapes, sep="/")
+    return {path for path, leaf in flat.items() if wide[path].shape != leaf.shape}
 
 
 def is_run(folder: Path) -> bool:
