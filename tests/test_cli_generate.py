@@ -141,7 +141,7 @@ def test_a_run_folder_writes_in_its_own_vocabulary(call, place):
     [
         (("lm",), "there is no prompt"),
         (("lm", "a", ""), "prompt 2 is empty"),
-        (("nowhere/at/all", "a"), "is no folder"),
+        (("nowhere/at/all", "a"), "no such folder"),
         (("mute", "a"), "mute"),
         (("classes", "a"), "a model for text-classification; generate needs text-generation"),
         (("lm", "the " * 60), r"more than the model's 64 positions"),

@@ -19,9 +19,9 @@ from zoo.errors import InputError
 FORBIDDEN = ("pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "runpy",
              "zipimport", "pty", "code", "codeop", "yaml", "torch")  # fmt: skip
 ONLY_IN = {
-    "subprocess": "zoo.training.source",  # git, to name the revision of the source
-    "ctypes": "zoo.launch",  # mallopt
-    "importlib.util": EXECUTES_USER_FILES,
+    "subprocess": ("zoo.training.source",),  # git, to name the revision of the source
+    "ctypes": ("zoo.launch", "zoo.inference.memory"),  # mallopt, madvise
+    "importlib.util": (EXECUTES_USER_FILES,),
 }
 BUILTINS = ("eval", "exec", "compile", "__import__", "breakpoint", "execfile")
 EXECUTING = ("exec_module", "load_module", "spec_from_file_location", "popen",
@@ -42,7 +42,7 @@ def violations(path):
         if any(within(target, module) for module in FORBIDDEN):
             yield show(path, line, f"imports {target}")
         for module, allowed in ONLY_IN.items():
-            if within(target, module) and name != allowed:
+            if within(target, module) and name not in allowed:
                 yield show(path, line, f"imports {target}")
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in BUILTINS:

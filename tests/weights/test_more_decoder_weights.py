@@ -91,7 +91,7 @@ def test_rotary_positions_in_old_and_new_words(changes):
         ("opt", {"layerdrop": 0.1}, "layerdrop 0.1 is not implemented"),
         ("opt", {"ffn_dim": 0}, "ffn_dim is 0, which cannot be"),
         ("opt", {"_remove_final_layer_norm": "no"}, "_remove_final_layer_norm 'no'"),
-        ("opt", {"activation_function": "quick_gelu"}, "'quick_gelu' is not implemented"),
+        ("opt", {"activation_function": "mish"}, "'mish' is not implemented"),
         ("mixtral", {"sliding_window": "4"}, "sliding_window is '4'"),
         ("mixtral", {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),
         ("mixtral", {"rope_parameters": {"full_attention": {}}}, "full_attention alone"),
