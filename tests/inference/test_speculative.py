@@ -121,13 +121,18 @@ def fits(counts, probabilities):
     return chi2.sf(distance, keep.sum() - 1)
 
 
-@pytest.mark.parametrize("draft_tokens", [1, 3])
+CHOICES: list[dict] = [
+    {},
+    {"temperature": 1.6, "top_k": 3, "repetition_penalty": 1.4},
+    {"top_p": 0.8, "min_p": 0.05, "eos": (2,), "pad": 4, "min_new_tokens": 1},
+]
+
+
 @pytest.mark.parametrize(
-    "settings",
+    "settings, draft_tokens",
     [
-        {},
-        {"temperature": 1.6, "top_k": 3, "repetition_penalty": 1.4},
-        {"top_p": 0.8, "min_p": 0.05, "eos": (2,), "pad": 4, "min_new_tokens": 1},
+        pytest.param(settings, tokens, marks=[pytest.mark.full] * (number > 0))
+        for number, (settings, tokens) in enumerate(itertools.product(reversed(CHOICES), (3, 1)))
     ],
 )
 def test_draws_have_the_models_distribution(settings, draft_tokens):
