@@ -122,6 +122,7 @@ def test_a_mesh_starts_from_the_same_parameters(tmp_path, folder):
         assert_same_bits(params_of(run), wanted)
 
 
+@pytest.mark.full
 def test_jit_and_pmap_train_to_the_same_bits(tmp_path, folder):
     digests = {
         again(
@@ -132,6 +133,7 @@ def test_jit_and_pmap_train_to_the_same_bits(tmp_path, folder):
     assert len(digests) == 1
 
 
+@pytest.mark.full
 def test_a_run_starts_from_a_run_that_was_fine_tuned(tmp_path, folder):
     first = ids_run(tmp_path, folder, workdir=str(tmp_path / "first"))
     again(first)
@@ -224,7 +226,10 @@ def test_resumed_and_replayed_without_the_folder(tuned, tmp_path):
     assert kept == {"config.json", "model.safetensors"}
 
 
-@pytest.mark.parametrize("kind", tiny_texts.KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=[pytest.mark.full] * (k != "classification")) for k in tiny_texts.KINDS],
+)
 def test_a_run_becomes_a_folder_of_the_reference(kind, tmp_path, capsys):
     run = tiny_texts.kind_run(tmp_path, kind)
     again(run)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 from scipy.stats import chi2
 
 import zoo

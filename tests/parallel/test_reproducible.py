@@ -47,7 +47,10 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+# The longest one in `.ci/run --full`.
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.full] * (n == "translation")) for n in RUNS]
+)
 def test_any_number_of_devices_gives_the_same_bits(tmp_path, name):
     run = dataclasses.replace(RUNS[name](tmp_path), steps=6, eval_every=3, reproducible=4)
     found = {}

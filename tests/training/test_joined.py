@@ -94,7 +94,7 @@ def test_tags_are_learnt(tagged):
     assert set(metrics["entity_f1_per_type"]) == {"PER", "LOC"}
 
 
-@pytest.mark.parametrize("make", [squad_run, tags_run])
+@pytest.mark.parametrize("make", [squad_run, pytest.param(tags_run, marks=pytest.mark.full)])
 def test_a_run_that_was_cut_ends_with_the_same_bits(tmp_path, make):
     run = make(tmp_path, workdir=str(tmp_path / "whole"))
     whole = again(run)
@@ -115,7 +115,7 @@ def evaluated(run, **changes):
     return loop.evaluate(evaluator, variables, data.splits["test"], run, opened.info)
 
 
-@pytest.mark.parametrize("which", ["answered", "tagged"])
+@pytest.mark.parametrize("which", ["answered", pytest.param("tagged", marks=pytest.mark.full)])
 def test_scores_do_not_depend_on_how_they_are_computed(request, which):
     run, result = request.getfixturevalue(which)
     for changes in (
@@ -151,7 +151,7 @@ def test_an_answer_far_into_a_long_text_is_found(answered):
     context = "New, " * 40 + "Dora works in Oslo. " + "new. " * 30
     (row,) = predict(opened, [f"Who?\t{context}"], 5)
     assert row["answer"] in ("Dora", "Oslo")  # which of them, so small a model has not learnt
-    assert row["start"] == context.index(row["answer"]) > 200
+    assert row["start"] == context.index(row["answer"]) > 190
 
 
 def test_no_answer_is_an_answer(place):
@@ -220,6 +220,7 @@ def test_a_split_without_sentences_is_a_sequence_a_row():
     assert found["entity_precision"] == 1 / 2 and found["entity_recall"] == 1 / 3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("head", ["BertForQuestionAnswering", "BertForTokenClassification"])
 def test_a_frozen_head_of_the_reference_goes_on(tmp_path, capfd, head):
     """Its head is used, not made anew; windows of eight tokens are all that its positions allow."""

@@ -3,6 +3,7 @@
 import golden_models
 import numpy as np
 import pytest
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 
 import zoo
 from zoo.errors import InputError

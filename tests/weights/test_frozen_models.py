@@ -4,6 +4,7 @@ import golden_models
 import jax
 import numpy as np
 import pytest
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 from safetensors.numpy import load_file
 
 import zoo

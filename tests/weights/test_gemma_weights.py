@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 
 from zoo.errors import InputError
 from zoo.models.gemma import SIZES, Config
