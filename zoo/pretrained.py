@@ -197,7 +197,7 @@ def _by_class(module: nn.Module, flat: dict[str, Any]) -> set[str]:
     """Paths of the parameters that have an entry for each class."""
     wider = dataclasses.replace(module.cfg, num_classes=module.cfg.num_classes + 1)
     _, shapes = _build(wider, module.task, module.dtype, module.param_dtype)
-    wide = flatten_dict(shapes, sep="/")
+    wide: dict[str, Any] = flatten_dict(shapes, sep="/")
     return {path for path, leaf in flat.items() if wide[path].shape != leaf.shape}
 
 
