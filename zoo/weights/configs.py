@@ -125,7 +125,7 @@ def check_sizes(cfg: Any) -> None:
         value, hint = getattr(cfg, part.name), hints[part.name]
         if value is None or hint not in (int, int | None):
             continue
-        from_zero = part.name.endswith("_id") or isinstance(part.default, int) and part.default < 1
+        from_zero = part.name.endswith("_id") or part.name == "window" or part.default == 0
         if not (0 if from_zero else 1) <= value <= LARGEST[part.name]:
             raise InputError(f"config.json gives {part.name} {value}, which cannot be")
 
