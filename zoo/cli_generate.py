@@ -102,16 +102,14 @@ def open_writer(name: str, options: Generate) -> Writer:
     Raises:
         InputError: nothing there, no tokenizer, no chat template, or no model for text-generation.
     """
-    from zoo.pretrained import find_folder
+    from zoo.hub import find_folder
+    from zoo.pretrained import is_run
 
     folder = find_folder(name)
-    path = folder / "config.json"
-    values = _json(path)
-    is_run = isinstance(values.get("model"), dict) and "model_type" not in values
-    return _run_writer(folder, options) if is_run else _hub_writer(folder, options, values)
+    return _run_writer(folder, options) if is_run(folder) else _hub_writer(folder, options)
 
 
-def _hub_writer(folder: Path, options: Generate, values: dict[str, Any]) -> Writer:
+def _hub_writer(folder: Path, options: Generate) -> Writer:
     from zoo.data.tokenizer import load_tokenizer
     from zoo.pretrained import from_pretrained
 
@@ -130,7 +128,8 @@ def _hub_writer(folder: Path, options: Generate, values: dict[str, Any]) -> Writ
         return tokenizer(prompt, truncation=False)["input_ids"]
 
     ends = None
-    for given in (_json(folder / "generation_config.json"), values):
+    for name in ("generation_config.json", "config.json"):
+        given = _json(folder / name)
         ends = given.get("eos_token_id") if ends is None else ends
     ends = tokenizer.eos_token_id if ends is None else ends
     ends = [] if ends is None else ends if isinstance(ends, list) else [ends]

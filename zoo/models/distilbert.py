@@ -25,10 +25,10 @@ from zoo.nn.encoder import (
     EncoderLayer,
     MaskedLanguageHead,
     check_heads,
-    check_length,
     dense,
     token_rows,
 )
+from zoo.nn.positions import check_length
 
 TASKS = (
     "feature-extraction", "fill-mask", "text-classification", "token-classification",

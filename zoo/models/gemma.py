@@ -26,6 +26,7 @@ from zoo.nn.dense import Dense, Embed
 from zoo.nn.dropout import Dropout
 from zoo.nn.gated import GatedMLP
 from zoo.nn.last_token import last_token
+from zoo.nn.positions import check_length
 
 TASKS = ("text-generation", "feature-extraction", "text-classification")
 INIT = nn.initializers.normal(0.02)
@@ -150,7 +151,7 @@ class Gemma(nn.Module):
         input_ids = jnp.asarray(input_ids)
         mask = None if attention_mask is None else jnp.asarray(attention_mask)
         batch, time = input_ids.shape
-        self._check(time)
+        check_length(time, self.cfg.max_length)
         positions, everything, counts = look((batch, time), mask, cache)
         nearby = look((batch, time), mask, cache, cfg.window)[1]
 
@@ -190,15 +191,8 @@ class Gemma(nn.Module):
             InputError: ``length`` is above the config's ``max_length``.
         """
         cfg = self.cfg
-        self._check(length)
+        check_length(length, self.cfg.max_length)
         return empty_cache(cfg.depth, batch, cfg.num_kv_heads, length, cfg.head_dim, self.dtype)
-
-    def _check(self, length: int) -> None:
-        if length > self.cfg.max_length:
-            raise InputError(
-                f"a sequence of {length} tokens is longer than the model's {self.cfg.max_length} "
-                "positions; shorten it or raise max_length"
-            )
 
 
 class Layer(nn.Module):

@@ -24,6 +24,7 @@ from zoo.nn.dense import Dense, Embed
 from zoo.nn.dropout import Dropout
 from zoo.nn.last_token import last_token
 from zoo.nn.norm import LayerNorm
+from zoo.nn.positions import check_length
 
 TASKS = ("text-generation", "feature-extraction", "text-classification")
 INIT = nn.initializers.normal(0.02)
@@ -121,7 +122,7 @@ class GPT(nn.Module):
         ids = jnp.asarray(input_ids)
         mask = None if attention_mask is None else jnp.asarray(attention_mask)
         batch, time = ids.shape
-        self._check(time)
+        check_length(time, self.cfg.max_length)
         places, seen, counts = look((batch, time), mask, cache)
 
         embed = Embed(cfg.vocab_size, cfg.width, **types, embedding_init=INIT, name="embed")
@@ -155,16 +156,9 @@ class GPT(nn.Module):
             InputError: ``length`` is above the config's ``max_length``.
         """
         cfg = self.cfg
-        self._check(length)
+        check_length(length, self.cfg.max_length)
         head_dim = cfg.width // cfg.num_heads
         return empty_cache(cfg.depth, batch, cfg.num_heads, length, head_dim, self.dtype)
-
-    def _check(self, length: int) -> None:
-        if length > self.cfg.max_length:
-            raise InputError(
-                f"a sequence of {length} tokens is longer than the model's {self.cfg.max_length} "
-                "positions; shorten it or raise max_length"
-            )
 
 
 class Block(nn.Module):

@@ -25,6 +25,7 @@ from zoo.nn.cache import Cache, empty_cache, extend, look
 from zoo.nn.dense import Dense, Embed
 from zoo.nn.dropout import Dropout
 from zoo.nn.norm import LayerNorm
+from zoo.nn.positions import check_length
 
 TASKS = ("text-generation", "feature-extraction", "text-classification")
 
@@ -129,7 +130,7 @@ class GPT2(nn.Module):
         )
         ids, attention_mask, type_ids = arrays
         assert ids is not None
-        self._check(ids.shape[1])
+        check_length(ids.shape[1], self.cfg.max_length)
         places, seen, mask = look((ids.shape[0], ids.shape[1]), attention_mask, cache)
 
         embed = Embed(cfg.vocab_size, cfg.width, **types, embedding_init=_normal(), name="embed")
@@ -172,16 +173,9 @@ class GPT2(nn.Module):
             InputError: ``length`` is above the config's ``max_length``.
         """
         cfg = self.cfg
-        self._check(length)
+        check_length(length, self.cfg.max_length)
         head_dim = cfg.width // cfg.num_heads
         return empty_cache(cfg.depth, batch, cfg.num_heads, length, head_dim, self.dtype)
-
-    def _check(self, length: int) -> None:
-        if length > self.cfg.max_length:
-            raise InputError(
-                f"a sequence of {length} tokens is longer than the model's {self.cfg.max_length} "
-                "positions; shorten it or raise max_length"
-            )
 
 
 class Block(nn.Module):

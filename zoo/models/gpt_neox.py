@@ -25,6 +25,7 @@ from zoo.nn.dense import Dense, Embed
 from zoo.nn.dropout import Dropout
 from zoo.nn.last_token import last_token
 from zoo.nn.norm import LayerNorm
+from zoo.nn.positions import check_length
 
 TASKS = ("text-generation", "feature-extraction", "text-classification")
 INIT = nn.initializers.normal(0.02)
@@ -141,7 +142,7 @@ class GPTNeoX(nn.Module):
         input_ids = jnp.asarray(input_ids)
         mask = None if attention_mask is None else jnp.asarray(attention_mask)
         batch, time = input_ids.shape
-        self._check(time)
+        check_length(time, self.cfg.max_length)
         positions, seen, counts = look((batch, time), mask, cache)
         turned = int(cfg.width // cfg.num_heads * cfg.rotary_part)
         rates = rotary.frequencies(turned, cfg.rope_base, cfg.rope_scaling, counts.shape[1])
@@ -178,16 +179,9 @@ class GPTNeoX(nn.Module):
             InputError: ``length`` is above the config's ``max_length``.
         """
         cfg = self.cfg
-        self._check(length)
+        check_length(length, self.cfg.max_length)
         head_dim = cfg.width // cfg.num_heads
         return empty_cache(cfg.depth, batch, cfg.num_heads, length, head_dim, self.dtype)
-
-    def _check(self, length: int) -> None:
-        if length > self.cfg.max_length:
-            raise InputError(
-                f"a sequence of {length} tokens is longer than the model's {self.cfg.max_length} "
-                "positions; shorten it or raise max_length"
-            )
 
 
 class Layer(nn.Module):

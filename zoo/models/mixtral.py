@@ -31,6 +31,7 @@ from zoo.nn.dropout import Dropout
 from zoo.nn.experts import Experts, Jitter
 from zoo.nn.last_token import last_token
 from zoo.nn.norm import RMSNorm
+from zoo.nn.positions import check_length
 
 TASKS = ("text-generation", "feature-extraction", "text-classification")
 INIT = nn.initializers.normal(0.02)
@@ -151,7 +152,7 @@ class Mixtral(nn.Module):
         input_ids = jnp.asarray(input_ids)
         mask = None if attention_mask is None else jnp.asarray(attention_mask)
         batch, time = input_ids.shape
-        self._check(time)
+        check_length(time, self.cfg.max_length)
         positions, seen, counts = look((batch, time), mask, cache, cfg.window)
         rope = (cfg.head_dim, cfg.rope_base, cfg.rope_scaling)
         rates = rotary.frequencies(*rope, length=counts.shape[1])
@@ -188,15 +189,8 @@ class Mixtral(nn.Module):
             InputError: ``length`` is above the config's ``max_length``.
         """
         cfg = self.cfg
-        self._check(length)
+        check_length(length, self.cfg.max_length)
         return empty_cache(cfg.depth, batch, cfg.num_kv_heads, length, cfg.head_dim, self.dtype)
-
-    def _check(self, length: int) -> None:
-        if length > self.cfg.max_length:
-            raise InputError(
-                f"a sequence of {length} tokens is longer than the model's {self.cfg.max_length} "
-                "positions; shorten it or raise max_length"
-            )
 
 
 class Layer(nn.Module):

@@ -24,6 +24,7 @@ from zoo.nn.dense import Dense, Embed
 from zoo.nn.dropout import Dropout
 from zoo.nn.last_token import last_token
 from zoo.nn.norm import LayerNorm
+from zoo.nn.positions import check_length
 
 TASKS = ("text-generation", "feature-extraction", "text-classification")
 INIT = nn.initializers.normal(0.02)
@@ -126,7 +127,7 @@ class OPT(nn.Module):
         input_ids = jnp.asarray(input_ids)
         mask = None if attention_mask is None else jnp.asarray(attention_mask)
         batch, time = input_ids.shape
-        self._check(time)
+        check_length(time, self.cfg.max_length)
         places, seen, counts = look((batch, time), mask, cache)
         rows = places + FIRST if mask is None else jnp.where(mask != 0, places + FIRST, 1)
 
@@ -172,16 +173,9 @@ class OPT(nn.Module):
             InputError: ``length`` is above the config's ``max_length``.
         """
         cfg = self.cfg
-        self._check(length)
+        check_length(length, self.cfg.max_length)
         head_dim = cfg.width // cfg.num_heads
         return empty_cache(cfg.depth, batch, cfg.num_heads, length, head_dim, self.dtype)
-
-    def _check(self, length: int) -> None:
-        if length > self.cfg.max_length:
-            raise InputError(
-                f"a sequence of {length} tokens is longer than the model's {self.cfg.max_length} "
-                "positions; shorten it or raise max_length"
-            )
 
 
 class Layer(nn.Module):

@@ -28,10 +28,10 @@ from zoo.nn.encoder import (
     MaskedLanguageHead,
     PooledOutput,
     check_heads,
-    check_length,
     dense,
     token_rows,
 )
+from zoo.nn.positions import check_length
 
 TASKS = (
     "feature-extraction", "fill-mask", "text-classification", "token-classification",

@@ -23,7 +23,7 @@ from zoo.nn.attention import MultiHeadAttention, causal_mask, padding_mask
 from zoo.nn.dense import Dense, Embed
 from zoo.nn.dropout import Dropout
 from zoo.nn.norm import LayerNorm
-from zoo.nn.positions import sinusoidal
+from zoo.nn.positions import check_length, sinusoidal
 
 TASKS = ("translation", "text-classification")
 
@@ -180,7 +180,7 @@ class Transformer(nn.Module):
             InputError: ``length`` is above the config's ``max_length``.
         """
         cfg = self.cfg
-        self._check(length)
+        check_length(length, self.cfg.max_length)
         shape = (batch, cfg.num_heads, length, cfg.width // cfg.num_heads)
         zeros = tuple(jnp.zeros(shape, self.dtype) for _ in range(cfg.depth))
         return Cache(jnp.zeros((), jnp.int32), jnp.zeros((batch, length), bool), zeros, zeros)
@@ -190,18 +190,11 @@ class Transformer(nn.Module):
     ) -> Float[Array, "B T D"]:
         """Embeddings times ``sqrt(D)``, plus the positions from ``first`` on."""
         cfg, time = self.cfg, ids.shape[1]
-        self._check(time)
+        check_length(time, self.cfg.max_length)
         places = sinusoidal(cfg.max_length, cfg.width, self.dtype)
         places = lax.dynamic_slice_in_dim(places, first, time)
         x = embed(ids) * math.sqrt(cfg.width) + places
         return Dropout(cfg.dropout, name=name)(x, train)
-
-    def _check(self, length: int) -> None:
-        if length > self.cfg.max_length:
-            raise InputError(
-                f"a sequence of {length} tokens is longer than the model's {self.cfg.max_length} "
-                "positions; shorten it or raise max_length"
-            )
 
 
 class EncoderLayer(nn.Module):

@@ -59,15 +59,6 @@ def token_rows(
     return ids.shape[:-1], rows
 
 
-def check_length(time: int, longest: int) -> None:
-    """Raises InputError where a sequence is longer than a model's positions."""
-    if time > longest:
-        raise InputError(
-            f"a sequence of {time} tokens is longer than the model's {longest} positions; "
-            "truncate it"
-        )
-
-
 def check_heads(num_heads: int, width: int) -> None:
     """Raises InputError where the heads do not divide a model's width."""
     if num_heads < 1 or width % num_heads:

@@ -1,9 +1,20 @@
-"""Position encodings."""
+"""Position encodings, and how long a sequence may be."""
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+
+from zoo.errors import InputError
+
+
+def check_length(length: int, longest: int) -> None:
+    """Raises InputError where a sequence has more tokens than a model has positions."""
+    if length > longest:
+        raise InputError(
+            f"a sequence of {length} tokens is longer than the model's {longest} positions; "
+            "shorten it or raise max_length"
+        )
 
 
 def sinusoidal(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from zoo.models.bert import POOLED, Config
-from zoo.weights.configs import check_values, from_activation, to_activation, typed
+from zoo.weights.configs import check_values, from_activation, head_dropout, to_activation
 from zoo.weights.mapping import Rule, dense, norm, repeat
 
 MODEL_TYPES = ("bert",)
@@ -53,10 +53,7 @@ def read_config(values: dict[str, Any]) -> Config:
     known = check_values(values, Config, FIELDS, ONLY)
     if "hidden_act" in values:
         known["activation"] = to_activation(values["hidden_act"])
-    rate = values.get("classifier_dropout")
-    known["head_dropout"] = (
-        known.get("dropout", 0.1) if rate is None else typed("classifier_dropout", rate, float)
-    )
+    known["head_dropout"] = head_dropout(values, known)
     return Config(**known)
 
 

@@ -145,6 +145,16 @@ def typed(name: str, value: Any, hint: Any) -> Any:
     return float(value) if hint is float else value
 
 
+def head_dropout(values: Mapping[str, Any], known: Mapping[str, Any]) -> float:
+    """The rate before a classifier, which is that of the rest where none is given.
+
+    Raises:
+        InputError: it is no number.
+    """
+    rate = values.get("classifier_dropout")
+    return known.get("dropout", 0.1) if rate is None else typed("classifier_dropout", rate, float)
+
+
 def read_labels(values: Mapping[str, Any]) -> dict[str, Any]:
     """`num_classes`, and `labels` where the classes have names, from `id2label` or `num_labels`.
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from zoo.models.electra import Config
 from zoo.weights import bert
-from zoo.weights.configs import check_values, from_activation, to_activation, typed
+from zoo.weights.configs import check_values, from_activation, head_dropout, to_activation
 from zoo.weights.mapping import Rule, dense, norm
 
 MODEL_TYPES = ("electra",)
@@ -46,10 +46,7 @@ def read_config(values: dict[str, Any]) -> Config:
     """
     known = check_values(DEFAULTS | values, Config, FIELDS, ONLY)
     known["activation"] = to_activation(values.get("hidden_act", "gelu"))
-    rate = values.get("classifier_dropout")
-    known["head_dropout"] = (
-        known.get("dropout", 0.1) if rate is None else typed("classifier_dropout", rate, float)
-    )
+    known["head_dropout"] = head_dropout(values, known)
     return Config(**known)
 
 

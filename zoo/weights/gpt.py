@@ -8,7 +8,7 @@ from typing import Any
 from zoo.errors import InputError
 from zoo.models.gpt import Config
 from zoo.weights.configs import check_values
-from zoo.weights.mapping import Rule, dense, norm, repeat
+from zoo.weights.mapping import Rule, decoder_head, norm, repeat
 
 MODEL_TYPES = ("openai-gpt",)
 ARCHITECTURES = {
@@ -100,11 +100,7 @@ def backbone(cfg: Config) -> list[Rule]:
 
 def head(cfg: Config, task: str) -> list[Rule]:
     """What the task adds, by full names."""
-    if task == "text-classification":
-        return dense("score", "head", bias=False)
-    if task == "text-generation" and not cfg.tied:
-        return dense("lm_head", "head", bias=False)
-    return []
+    return decoder_head(task, cfg.tied)
 
 
 def _conv1d(theirs: str, ours: str) -> list[Rule]:

@@ -9,7 +9,7 @@ from typing import Any
 from zoo.errors import InputError
 from zoo.models.gpt2 import Config
 from zoo.weights.configs import from_activation, read_labels, to_activation, write_labels
-from zoo.weights.mapping import Rule, norm, repeat
+from zoo.weights.mapping import Rule, decoder_head, norm, repeat
 
 MODEL_TYPES = ("gpt2",)
 ARCHITECTURES = {
@@ -107,11 +107,7 @@ def backbone(cfg: Config) -> list[Rule]:
 
 def head(cfg: Config, task: str) -> list[Rule]:
     """What the task adds, by full names."""
-    if task == "text-classification":
-        return [Rule("score.weight", "head/kernel", "o i -> i o")]
-    if task == "text-generation" and not cfg.tied:
-        return [Rule("lm_head.weight", "head/kernel", "o i -> i o")]
-    return []
+    return decoder_head(task, cfg.tied)
 
 
 def _conv1d(theirs: str, ours: str) -> list[Rule]:

@@ -7,7 +7,7 @@ from zoo.errors import InputError
 from zoo.models.llama import Config
 from zoo.nn import rotary
 from zoo.weights.configs import ACTIVATIONS, from_activation, read_labels
-from zoo.weights.mapping import Rule, dense, norm, repeat
+from zoo.weights.mapping import Rule, decoder_head, dense, norm, repeat
 from zoo.weights.rope import read_rope, write_rope
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
@@ -59,11 +59,7 @@ def backbone(cfg: Config) -> list[Rule]:
 
 def head(cfg: Config, task: str) -> list[Rule]:
     """The task's head; their names in full."""
-    if task == "text-classification":
-        return dense("score", "head", bias=False)
-    if task == "text-generation" and not cfg.tied:
-        return dense("lm_head", "head", bias=False)
-    return []
+    return decoder_head(task, cfg.tied)
 
 
 def read_config(values: Mapping[str, Any]) -> Config:

@@ -112,6 +112,21 @@ def dense(theirs: str, ours: str, bias: bool = True) -> list[Rule]:
     return rules + [Rule(f"{theirs}.bias", f"{ours}/bias")] * bias
 
 
+def decoder_head(task: str, tied: bool, name: str = "lm_head") -> list[Rule]:
+    """The head of a decoder: a classifier's scores, or an output layer that is not the embedding.
+
+    Args:
+        task: what the head is for.
+        tied: whether the embedding is the output layer.
+        name: theirs, of the output layer.
+    """
+    if task == "text-classification":
+        return dense("score", "head", bias=False)
+    if task == "text-generation" and not tied:
+        return dense(name, "head", bias=False)
+    return []
+
+
 def norm(theirs: str, ours: str, bias: bool = True) -> list[Rule]:
     """A PyTorch `LayerNorm` (or a root-mean-square norm, without bias) as ours."""
     rules = [Rule(f"{theirs}.weight", f"{ours}/scale")]

@@ -5,7 +5,7 @@ from typing import Any
 
 from zoo.models.opt import Config
 from zoo.weights.configs import check_values, from_activation, to_activation
-from zoo.weights.mapping import Rule, dense, norm, repeat
+from zoo.weights.mapping import Rule, decoder_head, dense, norm, repeat
 
 MODEL_TYPES = ("opt",)
 ARCHITECTURES = {
@@ -83,8 +83,4 @@ def backbone(cfg: Config) -> list[Rule]:
 
 def head(cfg: Config, task: str) -> list[Rule]:
     """The task's head; their names in full."""
-    if task == "text-classification":
-        return dense("score", "head", bias=False)
-    if task == "text-generation" and not cfg.tied:
-        return dense("lm_head", "head", bias=False)
-    return []
+    return decoder_head(task, cfg.tied)

@@ -5,7 +5,14 @@ from typing import Any
 from zoo.errors import InputError
 from zoo.models.roberta import POOLED, Config
 from zoo.weights import bert
-from zoo.weights.configs import LARGEST, check_values, from_activation, to_activation, typed
+from zoo.weights.configs import (
+    LARGEST,
+    check_values,
+    from_activation,
+    head_dropout,
+    to_activation,
+    typed,
+)
 from zoo.weights.mapping import Rule, dense, norm
 
 MODEL_TYPES = ("roberta", "xlm-roberta")
@@ -50,10 +57,7 @@ def read_config(values: dict[str, Any]) -> Config:
     given = DEFAULTS | values
     known = check_values(given, Config, FIELDS, bert.ONLY, ("max_position_embeddings",))
     known["activation"] = to_activation(given.get("hidden_act", "gelu"))
-    rate = given.get("classifier_dropout")
-    known["head_dropout"] = (
-        known.get("dropout", 0.1) if rate is None else typed("classifier_dropout", rate, float)
-    )
+    known["head_dropout"] = head_dropout(given, known)
     known["pad_id"] = pad = typed("pad_token_id", given["pad_token_id"], int)
     rows = typed("max_position_embeddings", given["max_position_embeddings"], int)
     if pad < 0 or not pad + 1 < rows <= LARGEST["max_length"]:
