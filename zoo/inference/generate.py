@@ -22,6 +22,7 @@ from zoo.inference.beam import beam_search
 from zoo.inference.logits import best, log_prob, process
 from zoo.inference.memory import use_huge_pages
 from zoo.inference.options import Options
+from zoo.inference.products import with_transposed
 from zoo.inference.speculative import check_draft, speculate
 from zoo.inference.steps import feed, prefill, take_rows, tokens_in
 
@@ -146,6 +147,8 @@ def generate(
     ids = jnp.asarray(input_ids, jnp.int32)
     mask = None if attention_mask is None else jnp.asarray(attention_mask)
     key = key if do_sample else None
+    rows = ids.shape[0] * max(num_beams, num_return_sequences)
+    variables = with_transposed(model, variables, rows if draft is None else draft_tokens + 1)
     use_huge_pages(variables)
     if callback is None:
         smaller, its_variables = (None, None) if draft is None else draft

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from zoo.inference.products import apply_few
+
 
 def prefill(
     model: nn.Module,
@@ -29,7 +31,7 @@ def prefill(
     if length == 1:
         return cache
     before = None if mask is None else mask[:, :-1]
-    return model.apply(variables, ids[:, :-1], before, cache=cache)[1]  # type: ignore[index]
+    return apply_few(model, variables, ids[:, :-1], before, cache=cache)[1]
 
 
 def feed(
@@ -48,7 +50,7 @@ def feed_all(
     cache: Any,
 ) -> tuple[Float[Array, "R T V"], Any]:
     """Likewise after each of several tokens; the mask is 0 at those that do not count."""
-    logits, cache = model.apply(variables, tokens, mask, cache=cache)  # type: ignore[misc]
+    logits, cache = apply_few(model, variables, tokens, mask, cache=cache)
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), cache
 
 

@@ -7,15 +7,11 @@ product is faster on ``[B*T, D]`` than on ``[B, T, D]``.
 import math
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
-
-FEW = 32
-"""Rows up to which `Embed.attend` takes them for columns."""
 
 
 class Dense(nn.Module):
@@ -71,21 +67,10 @@ class Embed(nn.Module):
         """Scores of every row of the table: ``x @ embedding.T``, the tied output layer of
         Press and Wolf (2017, https://arxiv.org/abs/1608.05859)."""
         x, table = promote_dtype(x, self.embedding, dtype=self.dtype)
-        rows = math.prod(x.shape[:-1])
-        if not 1 <= rows <= FEW:
-            return matmul(x, table.T)
-        # Decoding: the time is that of reading the table. XLA's CPU product of few rows with a
-        # transposed table takes several times as long as that of the table with few columns; and
-        # it would be fused with what made the rows, which are then made anew for every token id.
-        x_RD = jax.lax.optimization_barrier(x.reshape(rows, x.shape[-1]))
-        return jnp.dot(table, x_RD.T).T.reshape(*x.shape[:-1], table.shape[0])
+        return matmul(x, table.T)
 
 
 def matmul(x: Float[Array, "*lead in"], kernel: Float[Array, "in out"]) -> Array:
     """``x @ kernel`` as one product of two matrices; result ``[*lead, out]``."""
-    rows = math.prod(x.shape[:-1])
-    y = jnp.dot(x.reshape(rows, x.shape[-1]), kernel)
-    if rows == 1:
-        # Decoding: XLA's CPU would fuse the product with what follows, and do both in one thread.
-        y = jax.lax.optimization_barrier(y)
+    y = jnp.dot(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kernel)
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
