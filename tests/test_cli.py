@@ -590,6 +590,7 @@ def process(*command, folder):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_as_processes(here):
     """Four real ones: what is imported when, the exit code, nothing but results on stdout."""
     done = process("-c", "import zoo, sys; print('jax' in sys.modules)", folder=here)

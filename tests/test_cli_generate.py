@@ -87,6 +87,7 @@ def test_texts_and_lines(call, place):
     assert all(0 <= line["tokens"] <= 8 for line in lines)
 
 
+@pytest.mark.slow
 def test_beams_draws_and_drafts(call, place):
     code, out, _ = call("lm", PROMPTS[0], "--max-new-tokens", 8, "--beams", 3)
     assert (code, out) == (0, PROMPTS[0] + expected(place, PROMPTS[0], num_beams=3) + "\n")
@@ -117,6 +118,7 @@ def test_a_chat_prints_the_answer_alone(call, place):
     assert call("small", "Hi", "--chat", "--max-new-tokens", 5, "--stream")[1] == out
 
 
+@pytest.mark.slow
 def test_a_run_folder_writes_in_its_own_vocabulary(call, place):
     (place / "text.txt").write_text("".join(f"the cat sat on mat {i}.\n" for i in range(160)))
     model = rnn.Config(cell="lstm", vocab_size=256, embedding=8, hidden=(12,), length=16)

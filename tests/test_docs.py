@@ -13,6 +13,7 @@ PAGES = [*sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(python|bash)(?: file=(\S+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_guide_runs(page: Path, tmp_path: Path) -> None:
     bin_folder = tmp_path / "bin"

@@ -101,6 +101,7 @@ def test_classes_are_told_by_their_names(folder):
             np.testing.assert_array_equal(taken["head"][name], leaf[..., np.array(order)])
 
 
+@pytest.mark.slow
 def test_one_of_two_classes_is_one_output(tmp_path, folder):
     ids = np.random.default_rng(5).integers(1, 13, (90, 7))
     np.savez(tmp_path / "two.npz", x=ids, y=ids[:, 0] % 2)
@@ -110,6 +111,7 @@ def test_one_of_two_classes_is_one_output(tmp_path, folder):
     assert arrays_of(params_of(run))["head/kernel"].shape == (6, 1)
 
 
+@pytest.mark.slow
 def test_a_mesh_starts_from_the_same_parameters(tmp_path, folder):
     base = ids_run(tmp_path, folder, steps=1, optimizer=STILL, devices=2)
     wanted = zoo.from_pretrained(folder)[1]["params"]
@@ -142,6 +144,7 @@ def test_a_run_starts_from_a_run_that_was_fine_tuned(tmp_path, folder):
     assert_same_bits(params_of(second), params_of(first))
 
 
+@pytest.mark.slow
 def test_what_computes_something_else_is_refused(tmp_path, folder):
     def refused(match, **changes):
         with pytest.raises(InputError, match=match):
@@ -174,6 +177,7 @@ def tuned(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_frozen_parameters_keep_their_bits_and_have_no_state(tuned, tmp_path):
     before = arrays_of(zoo.from_pretrained(tiny_texts.write_bert(tmp_path / "bert"))[1]["params"])
     after = arrays_of(params_of(tuned))

@@ -132,7 +132,7 @@ CHOICES: list[dict] = [
 @pytest.mark.parametrize(
     "settings, draft_tokens",
     [
-        pytest.param(settings, tokens, marks=[pytest.mark.full] * (number > 0))
+        pytest.param(settings, tokens, marks=[pytest.mark.full if number else pytest.mark.slow])
         for number, (settings, tokens) in enumerate(itertools.product(reversed(CHOICES), (3, 1)))
     ],
 )

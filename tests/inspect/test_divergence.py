@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 
 import zoo
 from zoo.errors import InputError
@@ -125,6 +126,7 @@ def test_two_dtypes_of_one_module(variables):
     assert find((Model(), variables), (Model(dtype="bfloat16"), variables), tolerance=0.05) is None
 
 
+@pytest.mark.slow
 def test_a_model_of_ours_in_two_dtypes():
     model = CONFIG.build("translation")
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), **BATCH))

@@ -207,6 +207,7 @@ def test_when_no_checkpoint_is_whole(folder):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_another_run(folder, tmp_path):
     """Of another seed by its config; of the same config by the chain of saves."""
     data = Npz(json.loads((folder / "config.json").read_text())["data"]["path"])

@@ -399,7 +399,9 @@ def test_no_golden_list_is_left_over():
 
 @pytest.mark.parametrize("row", TABLE)
 def test_shape(row):
-    model, variables, inputs = made(row)
+    config = TABLE[row].config
+    model, inputs = config.build(task=TABLE[row].task), config.inputs(batch=2)
+    variables = jax.eval_shape(model.init, KEY, **inputs)
     for dtype in (jnp.float32, jnp.bfloat16):
         output = jax.eval_shape(model.clone(dtype=dtype).apply, variables, **inputs)
         assert output.shape == TABLE[row].output and output.dtype == dtype

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_layout as layout
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 
 from zoo.errors import InputError
 from zoo.models.rnn import Config

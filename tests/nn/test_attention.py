@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 
 from zoo.nn.attention import (
     attention,

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 
 from zoo.nn import conv, pool
 from zoo.nn.conv import Conv, convolve

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 
 from zoo.nn.norm import BatchNorm, LayerNorm, RMSNorm
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 
 from zoo.nn.cells import CELLS
 from zoo.nn.recur import recur

@@ -92,6 +92,7 @@ def test_batch_norm_under_a_mesh(trajectory):
     np.testing.assert_allclose(got, wanted, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_from_any_mode_to_any_other(tmp_path):
     run = features_run(tmp_path, optimizer=OPTIMIZER, average=0.9, steps=20, eval_every=20)
     again(run, workdir=str(tmp_path / "whole"))

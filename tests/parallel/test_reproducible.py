@@ -47,9 +47,16 @@ RUNS = {
 }
 
 
-# The longest one in `.ci/run --full`.
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.full] * (n == "translation")) for n in RUNS]
+    "name",
+    [
+        "dense",
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("convolution", "recurrent", "transformer")
+        ),
+        pytest.param("translation", marks=pytest.mark.full),
+    ],
 )
 def test_any_number_of_devices_gives_the_same_bits(tmp_path, name):
     run = dataclasses.replace(RUNS[name](tmp_path), steps=6, eval_every=3, reproducible=4)
@@ -66,6 +73,7 @@ def test_any_number_of_devices_gives_the_same_bits(tmp_path, name):
         assert got == wanted, mode
 
 
+@pytest.mark.slow
 def test_a_run_may_change_its_devices_at_any_resume(tmp_path):
     run = images_run(tmp_path, reproducible=4, steps=9, average=0.9, save_every=3)
     whole = again(run, workdir=str(tmp_path / "whole"))

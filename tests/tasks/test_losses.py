@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 
 from zoo.errors import InputError
 from zoo.tasks.batch import IGNORED

@@ -94,7 +94,13 @@ def test_tags_are_learnt(tagged):
     assert set(metrics["entity_f1_per_type"]) == {"PER", "LOC"}
 
 
-@pytest.mark.parametrize("make", [squad_run, pytest.param(tags_run, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(squad_run, marks=pytest.mark.slow),
+        pytest.param(tags_run, marks=pytest.mark.full),
+    ],
+)
 def test_a_run_that_was_cut_ends_with_the_same_bits(tmp_path, make):
     run = make(tmp_path, workdir=str(tmp_path / "whole"))
     whole = again(run)

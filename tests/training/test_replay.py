@@ -227,6 +227,7 @@ def test_a_fault_of_the_memory(tmp_path, monkeypatch):
     assert found.causes == [] and "likely cause: nothing that a receipt tells" in str(found)
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared(tmp_path):
     """The same run on one device and on two, and with another interval of logging."""
     run = images_run(tmp_path)

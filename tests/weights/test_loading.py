@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, Mesh
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 from safetensors.numpy import load_file, save_file
 
 import zoo
