@@ -180,6 +180,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_nothing_in_a_run_folder_is_executed(folder):
     """Evaluating, predicting, examining and resuming: no import, no code, no program."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
