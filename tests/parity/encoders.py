@@ -23,6 +23,8 @@ from zoo.models import registry
 from zoo.weights import loading, mapping
 
 TIME = 11
+IGNORED = -100
+"""The label that torch leaves out."""
 
 
 @dataclass(frozen=True)
@@ -170,12 +172,17 @@ def compare_training(
         model, variables = zoo.from_pretrained(folder / "before")
         (shape,) = (logits.shape for logits in run(theirs, given))
         labels = np.random.default_rng(2).integers(0, shape[-1], shape[:-1])
+        if labels.shape == mask.shape:  # of tokens: padding has none
+            labels = np.where(mask == 1, labels, IGNORED)
 
         @jax.jit
         def step(params, state):
             def loss(params):
                 logits = model.apply({"params": params}, **given)
-                return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+                losses = optax.softmax_cross_entropy_with_integer_labels(
+                    logits, np.maximum(labels, 0)
+                )
+                return jnp.mean(losses, where=labels != IGNORED)
 
             value, grads = jax.value_and_grad(loss)(params)
             updates, state = adamw.update(grads, state, params)
