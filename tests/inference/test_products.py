@@ -10,6 +10,7 @@ from tests import draw
 from tests.quick_compile import compiled_quickly  # noqa: F401
 from zoo.inference.products import TRANSPOSED, apply_few, dot_few, with_transposed
 from zoo.models import gpt2, llama, opt
+from zoo.nn.dense import Dense
 
 MODELS = {"gpt2": gpt2, "llama": llama, "opt": opt}
 SMALL = {"vocab_size": 40, "width": 192, "depth": 1, "num_heads": 2, "max_length": 16}
@@ -59,7 +60,26 @@ def test_many_rows_and_one_need_no_copy():
     assert with_transposed(model, variables, 33) is variables
 
 
-def test_modules_called_otherwise_are_left_alone():
+def test_what_else_is_done_to_a_layer_is_done():
+    """As an adapter does it: within the model, around its dense layers."""
+
+    class Doubled(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            def double(call, args, kwargs, context):
+                y = call(*args, **kwargs)
+                return 2 * y if context.method_name == "__call__" else y
+
+            with nn.intercept_methods(double):
+                return Dense(3, name="dense")(x)
+
+    x = jnp.ones((2, 192))
+    variables = Doubled().init(jax.random.key(0), x)
+    plain = x @ variables["params"]["dense"]["kernel"]
+    np.testing.assert_allclose(apply_few(Doubled(), variables, x), 2 * plain, rtol=1e-5)
+
+
+def test_other_modules_are_left_alone():
     class Other(nn.Module):
         @nn.compact
         def __call__(self, x):

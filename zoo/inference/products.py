@@ -38,11 +38,11 @@ def with_transposed(model: nn.Module, variables: Mapping[str, Any], rows: int) -
     for so many rows at every token."""
     if jax.default_backend() != "cpu" or not 1 < rows <= FEW:
         return variables
-    return {**variables, TRANSPOSED: _transpose_tied(model, variables["params"])}
+    return {**variables, TRANSPOSED: _transpose_tied(model, variables)}
 
 
 @partial(jax.jit, static_argnums=0)
-def _transpose_tied(model: nn.Module, params: Mapping[str, Any]) -> dict[str, Any]:
+def _transpose_tied(model: nn.Module, variables: Mapping[str, Any]) -> dict[str, Any]:
     tied = set()
 
     def note(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
@@ -51,9 +51,10 @@ def _transpose_tied(model: nn.Module, params: Mapping[str, Any]) -> dict[str, An
         return call(*args, **kwargs)
 
     with nn.intercept_methods(note):
-        jax.eval_shape(model.apply, {"params": params}, **model.cfg.inputs())  # type: ignore[attr-defined]
-    flat: dict[Any, Any] = flatten_dict(params)
-    return unflatten_dict({(*p, "embedding"): flat[(*p, "embedding")].T for p in tied})
+        jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((1, 1), jnp.int32))
+    flat: dict[Any, Any] = flatten_dict(variables["params"])
+    tables = {(*path, "embedding") for path in tied} & flat.keys()
+    return unflatten_dict({path: flat[path].T for path in tables})
 
 
 def dot_few(x: Float[Array, "R K"], kernel: Float[Array, "K N"]) -> Float[Array, "R N"]:
@@ -95,12 +96,8 @@ def _products(
 ) -> Any:
     """Interceptor of Linen's methods."""
     module = context.module
-    if isinstance(module, Dense) and context.method_name == "__call__":
-        kernel = module.get_variable("params", "kernel")
-        bias = module.get_variable("params", "bias") if module.use_bias else None
-        x, kernel, bias = promote_dtype(*args, kernel, bias, dtype=module.dtype)
-        y = _dot(x, kernel)
-        return y if bias is None else y + bias
+    if isinstance(module, Dense) and context.method_name == "product":
+        return _dot(*args)
     if isinstance(module, Embed) and context.method_name == "attend":
         if module.has_variable(TRANSPOSED, "embedding"):
             kernel = module.get_variable(TRANSPOSED, "embedding")
