@@ -412,6 +412,7 @@ def test_replay_and_compare(finished, zoo):
     assert code == 1 and "first difference at step 0" in out and "likely cause: model" in out
 
 
+@pytest.mark.slow
 def test_replay_names_the_file_that_was_edited(zoo):
     Path("own.py").write_text(OWN)
     assert zoo("train", "--config", "own.py")[0] == 0

@@ -141,6 +141,7 @@ def test_load_ends_its_threads_and_passes_errors_on():
     assert not [t for t in threading.enumerate() if "grain" in t.name]
 
 
+@pytest.mark.slow
 def test_a_program_that_stops_in_the_middle_ends_quietly():
     code = (
         "from zoo.data import *\n"

@@ -51,7 +51,10 @@ def test_tokens_are_those_of_transformers(name):
     assert (got[:, want.shape[1] :] == PAD).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"num_beams": 3, "num_return_sequences": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param({"num_beams": 3, "num_return_sequences": 2}, marks=pytest.mark.slow)],
+)
 def test_a_row_depends_on_no_other_and_on_no_padding(options):
     each = options.get("num_return_sequences", 1)
     together = new(eos_token_id=EOS, **options).reshape(4, each, NEW)

@@ -447,6 +447,7 @@ def test_every_parameter_has_a_finite_gradient_that_is_not_zero(row):
         assert (np.abs(gradient).max() < rounding) == zero, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ONE_EACH)
 def test_bfloat16_is_near_float32_and_keeps_float32_parameters(row):
     model, variables, inputs = made(row)

@@ -108,6 +108,7 @@ def test_a_checkpoint_goes_from_any_mode_to_any_other(tmp_path):
     np.testing.assert_allclose(losses_of(run), wanted, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_continued_under_jit_or_pmap_has_the_same_bits(tmp_path):
     run = images_run(
         tmp_path, optimizer=OPTIMIZER, average=0.9, devices=2, steps=4, eval_every=4

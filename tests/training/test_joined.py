@@ -87,6 +87,7 @@ def test_questions_are_learnt(answered):
     assert [line["step"] for line in lines] == [40, 80, 120]
 
 
+@pytest.mark.slow
 def test_tags_are_learnt(tagged):
     _, result = tagged
     metrics = result["metrics"]

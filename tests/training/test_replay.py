@@ -41,9 +41,9 @@ def replayed(run, steps="", module=None):
     [
         (features_run, {"steps_per_dispatch": 4, "log_every": 3}),
         (images_run, {"average": 0.9, "parallel": "pmap"}),
-        (sequences_run, {"accumulate": 2}),
-        (tokens_run, {"log_every": 5}),
-        (images_run, {"reproducible": 4, "devices": 2}),
+        pytest.param(sequences_run, {"accumulate": 2}, marks=pytest.mark.slow),
+        pytest.param(tokens_run, {"log_every": 5}, marks=pytest.mark.slow),
+        pytest.param(images_run, {"reproducible": 4, "devices": 2}, marks=pytest.mark.slow),
     ],
     ids=["mlp", "cnn", "rnn", "transformer", "reproducible"],
 )

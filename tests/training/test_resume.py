@@ -55,7 +55,10 @@ def train_in_pieces(run, stops):
     return loop.train(run)
 
 
-@pytest.mark.parametrize("make, stops", [(features_run, [1, 1, 5]), (images_run, [3, 6])])
+@pytest.mark.parametrize(
+    "make, stops",
+    [(features_run, [1, 1, 5]), pytest.param(images_run, [3, 6], marks=pytest.mark.slow)],
+)
 def test_stopped_by_signals_and_resumed(tmp_path, make, stops):
     run = make(tmp_path, average=0.9, optimizer=COSINE, workdir=str(tmp_path / "whole"))
     whole = again(run)
@@ -78,6 +81,7 @@ def test_stopped_inside_a_dispatch_of_several_steps(tmp_path):
     assert metrics_of(cut) == metrics_of(run)
 
 
+@pytest.mark.slow
 def test_how_often_it_logs_and_saves_does_not_change_the_bits(tmp_path):
     digests = set()
     for number, (log, save, evaluate) in enumerate([(1, 1, 12), (5, 12, 12), (12, 3, 12)]):
