@@ -171,6 +171,7 @@ def test_no_answer_is_an_answer(place):
         again(run, task=tasks.QuestionAnswering(), workdir=str(place / "v1"))
 
 
+@pytest.mark.slow
 def test_words_of_a_long_sentence_are_all_tagged(tagged):
     opened = runs.open_run(tagged[0].workdir)
     text = "new " * 9 + "Anna lives in New Paris. " + "new " * 7 + "Bob works in Oslo ."
@@ -180,6 +181,7 @@ def test_words_of_a_long_sentence_are_all_tagged(tagged):
     assert {"type": "PER", "text": "Anna"} in row["entities"] and None not in row["tags"]
 
 
+@pytest.mark.slow
 def test_a_word_of_which_nothing_is_left_has_no_tag(tagged):
     (row,) = predict(runs.open_run(tagged[0].workdir), ["Bob \u200b works ."], 3)
     assert row["words"][1] == "\u200b" and row["tags"][1] is row["probabilities"][1] is None
