@@ -111,7 +111,7 @@ def from_pretrained(
             f"{folder} has no {', '.join(sorted(plan.fresh))}; initialised, to be trained",
             stacklevel=2,
         )
-        new = loading.flatten(registry.init(module, jax.random.key(0)))
+        new = _init(module, plan.fresh)
         found |= {path: jax.device_put(new[path], shardings[path]) for path in plan.fresh}
     return module, loading.nest(found)
 
@@ -287,6 +287,16 @@ def _build(cfg: Any, task: str, dtype: Any, param_dtype: Any) -> tuple[nn.Module
     except DAMAGE as error:
         told = (str(error).strip() or repr(error)).splitlines()[0]
         raise InputError(f"config.json describes no model that can be built: {told}") from error
+
+
+def _init(module: nn.Module, paths: list[str]) -> dict[str, jax.Array]:
+    """Some variables of a module, initialised by key 0; the others are not computed."""
+
+    def run(key: jax.Array) -> dict[str, Any]:
+        flat = loading.flatten(registry.init(module, key))
+        return {path: flat[path] for path in paths}
+
+    return jax.jit(run)(jax.random.key(0))
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -225,7 +225,8 @@ def write_folder(
 def write_tensors(rules: list[Rule], flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Their tensors by name, from parameters and statistics by path.
 
-    All are of one dtype, as in a PyTorch model; our statistics are wider than half precision.
+    All are of one dtype, as in a PyTorch model; our statistics are wider than half precision. Its
+    batch norms count their batches, which is of use to none of them: 0 is written.
 
     Raises:
         InputError: one is missing or left over.
@@ -240,6 +241,9 @@ def write_tensors(rules: list[Rule], flat: Mapping[str, np.ndarray]) -> dict[str
             made = [array.astype(kind) for array in made]
         arrays = [np.ascontiguousarray(array) for array in made]  # save_file writes a view wrongly
         tensors.update(zip(names(rule.theirs), arrays, strict=True))
+        for name in names(rule.theirs):
+            if name.endswith(".running_var"):
+                tensors[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     return tensors
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from zoo.errors import InputError
 from zoo.models.resnet import Config
-from zoo.weights.configs import check_values, from_activation, to_activation
+from zoo.weights.configs import check_values
 from zoo.weights.mapping import COUNTERS, Rule, batch_norm, conv, dense, first_conv
 
 MODEL_TYPES = ("resnet",)
@@ -21,10 +21,12 @@ FIELDS = {
     "downsample_in_first_stage": "stride_in_first_stage",
 }  # fmt: skip
 """Their name and ours, where the value is the same."""
+ONLY = {"hidden_act": ("relu",)}
+"""Another one would hold after the sum of a block, and ReLU still within it."""
 BACKBONE = ("out_features", "out_indices", "stage_names")
 """Which maps their backbone class returns; of no use to these heads."""
-THEIRS_ONLY = ("groups", "group_width", "global_pool", "folded")
-"""Fields that they have not, which must be as they are by default."""
+PLAIN = ("groups", "group_width", "activation", "global_pool", "folded")
+"""Fields without a counterpart, which must be as they are by default."""
 
 
 def read_config(values: dict[str, Any]) -> Config:
@@ -35,15 +37,13 @@ def read_config(values: dict[str, Any]) -> Config:
             type.
     """
     own = ("depths", "hidden_sizes", *BACKBONE)
-    known = check_values(values, Config, FIELDS, {}, own)
-    if "hidden_act" in values:
-        known["activation"] = to_activation(values["hidden_act"])
+    known = check_values(values, Config, FIELDS, ONLY, own)
     for theirs, ours in (("depths", "depths"), ("hidden_sizes", "widths")):
         if theirs in values:
             if not isinstance(values[theirs], list):
                 raise InputError(f"config.json: {theirs} {values[theirs]!r} is no list of numbers")
             known[ours] = tuple(values[theirs])
-    return Config(**known)
+    return Config(**{"num_classes": 2} | known)  # which is not written where it is 2
 
 
 def write_config(cfg: Config, task: str) -> dict[str, Any]:
@@ -52,13 +52,13 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
     Raises:
         InputError: their ResNet has no such thing.
     """
-    other = [name for name in THEIRS_ONLY if getattr(cfg, name) != getattr(Config(), name)]
+    other = [name for name in PLAIN if getattr(cfg, name) != getattr(Config(), name)]
     if other:
         told = ", ".join(f"{name} {getattr(cfg, name)!r}" for name in other)
         raise InputError(f"transformers has no resnet with {told}")
     return {
         "architectures": [next(name for name, of in ARCHITECTURES.items() if of == task)],
-        "model_type": "resnet", "hidden_act": from_activation(cfg.activation),
+        "model_type": "resnet", "hidden_act": cfg.activation,
         "depths": list(cfg.depths), "hidden_sizes": list(cfg.widths),
         **{theirs: getattr(cfg, ours) for theirs, ours in FIELDS.items()},
     }  # fmt: skip
