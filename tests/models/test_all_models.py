@@ -38,6 +38,7 @@ from zoo.models import (
     rnn,
     roberta,
     transformer,
+    vgg,
 )
 from zoo.weights import loading
 
@@ -120,6 +121,16 @@ TABLE = {
         (2, 3),
         task="text-classification",
         no_gradient=("key/bias",),
+    ),
+    "vgg": Row(
+        vgg.Config((1, 2), (5, 6), hidden=7, features=8, num_classes=3, in_chans=2, image_size=33),
+        (2, 3),
+    ),
+    "vgg norms of small images": Row(
+        vgg.Config((1, 1), (5, 6), norm=True, hidden=7, features=8, activation="gelu",
+                   global_pool="max", dropout=0.1, num_classes=3, image_size=12),
+        (2, 3),
+        no_gradient=("conv/bias",),  # which the norm takes away again
     ),
     **{
         f"bert {task}": Row(

@@ -12,7 +12,7 @@ from zoo.nn.conv_norm import ConvNorm, GroupedConv, fold
 from zoo.nn.pool import POOLS, global_pool
 
 KEY = jax.random.key(0)
-IMAGE = np.random.default_rng(0).normal(size=(2, 7, 9, 6)).astype(np.float32)
+IMAGE = jnp.asarray(np.random.default_rng(0).normal(size=(2, 7, 9, 6)), jnp.float32)
 
 
 def test_groups_are_convolutions_side_by_side():
@@ -55,11 +55,11 @@ def test_global_pooling(kind):
     mean, largest = IMAGE.mean((1, 2)), IMAGE.max((1, 2))
     wanted = {
         "avg": mean, "max": largest, "avgmax": (mean + largest) / 2, "": IMAGE,
-        "catavgmax": np.concatenate([mean, largest], -1),
+        "catavgmax": jnp.concatenate([mean, largest], -1),
     }  # fmt: skip
-    np.testing.assert_allclose(global_pool(jnp.asarray(IMAGE), kind), wanted[kind], atol=1e-6)
+    np.testing.assert_allclose(global_pool(IMAGE, kind), wanted[kind], atol=1e-6)
 
 
 def test_unknown_pooling():
     with pytest.raises(InputError, match="'median'"):
-        global_pool(jnp.asarray(IMAGE), "median")
+        global_pool(IMAGE, "median")

@@ -21,12 +21,13 @@ timm = torchvision_standin.load()
 COUNTER = ".num_batches_tracked"
 
 
-def shake(model: Any, seed: int = 0) -> Any:
-    """Random numbers in the place of what starts at 0 and 1, statistics too."""
+def shake(model: Any, seed: int = 0, scale: float = 0.1) -> Any:
+    """Random numbers in the place of what starts at 0 and 1, statistics too. Sums over many
+    inputs ask for a smaller scale."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(scale * torch.randn_like(parameter))
         for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):
                 buffer.copy_(0.3 * torch.randn_like(buffer))

@@ -19,9 +19,9 @@ implementations of residual networks have it."""
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, and a batch norm.
+    """A convolution, without bias where it is not asked for, and a batch norm.
 
-    Modules: ``conv`` (``kernel``), ``norm`` (``scale``, ``bias``; ``mean`` and ``var`` in
+    Modules: ``conv`` (``kernel``, ``bias``), ``norm`` (``scale``, ``bias``; ``mean`` and ``var`` in
     ``batch_stats``). In ``groups`` groups of channels each output sees the inputs of its own group:
     the kernel is ``[k, k, in / groups, out]``. ``frozen`` takes the running statistics in training
     too, and leaves them as they are. ``folded`` has no norm: its ``conv`` has a ``bias``, and
@@ -33,6 +33,7 @@ class ConvNorm(nn.Module):
     strides: int = 1
     padding: int = 0
     groups: int = 1
+    use_bias: bool = False
     epsilon: float = 1e-5
     frozen: bool = False
     folded: bool = False
@@ -43,7 +44,8 @@ class ConvNorm(nn.Module):
     def __call__(self, x: Float[Array, "B H W in"], train: bool) -> Float[Array, "B h w out"]:
         numbers = (self.features, self.kernel_size, self.strides, self.padding)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        options: dict[str, Any] = {"use_bias": self.folded, "kernel_init": HE, **dtypes}
+        options: dict[str, Any] = {"kernel_init": HE, **dtypes}
+        options["use_bias"] = self.use_bias or self.folded
         if self.groups == 1:
             x = Conv(*numbers, name="conv", **options)(x)
         else:
@@ -112,6 +114,7 @@ def fold(variables: Any, epsilon: float = 1e-5) -> dict[str, Any]:
         )
         factor = scale * jax.lax.rsqrt(var + epsilon)
         kernel = (conv["kernel"] * factor).astype(conv["kernel"].dtype)
-        return {"conv": {"kernel": kernel, "bias": (bias - mean * factor).astype(kernel.dtype)}}
+        bias += (conv.get("bias", 0.0) - mean) * factor
+        return {"conv": {"kernel": kernel, "bias": bias.astype(kernel.dtype)}}
 
     return {"params": walk(variables["params"], variables["batch_stats"])}

@@ -38,22 +38,26 @@ def avg_pool(
     return _windows(x, window, strides or window, padding, 0.0, jnp.add) * (1.0 / window**2)
 
 
-def adaptive_avg_pool(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B size size C"]:
-    """Means over a grid of ``size`` x ``size`` cells that covers images of any size.
+def adaptive_avg_pool(
+    x: Float[Array, "B H W C"], size: int | tuple[int, int]
+) -> Float[Array, "B h w C"]:
+    """Means over a grid of ``size`` x ``size`` cells (or height and width) that covers images of
+    any size.
 
     Cell ``i`` spans from ``floor(i * H / size)`` up to ``ceil((i + 1) * H / size)``, so that cells
     overlap where ``H`` is no multiple of ``size`` and repeat pixels where it is smaller: PyTorch's
     ``AdaptiveAvgPool2d``.
     """
-    for dimension in (2, 1):
+    height, width = (size, size) if isinstance(size, int) else size
+    for dimension, count in ((2, width), (1, height)):
         length = x.shape[dimension]
-        if length == size:
+        if length == count:
             continue
         cells = [
             jax.lax.slice_in_dim(
-                x, i * length // size, -(-(i + 1) * length // size), axis=dimension
+                x, i * length // count, -(-(i + 1) * length // count), axis=dimension
             )
-            for i in range(size)
+            for i in range(count)
         ]
         means = [jnp.mean(cell, axis=dimension, keepdims=True) for cell in cells]
         x = jnp.concatenate(means, axis=dimension)
