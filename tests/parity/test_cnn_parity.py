@@ -12,12 +12,18 @@ from torch import nn as tnn
 
 from zoo.models import cnn
 
+BLOCKS = ("conv 64 3 padding=1", "norm", "relu", "max_pool 2",
+          *("conv 128 3 padding=1", "norm", "relu") * 2, "max_pool 2",
+          "adaptive_avg_pool 7", *("dense 4096", "relu", "dropout 0.5") * 2)  # fmt: skip
+PLAIN = tuple(layer for layer in BLOCKS if layer != "norm")
+NORMED = tuple(layer.replace("norm", "batch_norm") for layer in BLOCKS)
+
 # Slim networks with the layers of the published ones; a size that is no multiple of the strides.
 NETWORKS = {
     "lenet5": (cnn.LENET5.layers, 28, 1),
     "alexnet": (tuple(cnn.ALEXNET.layers), 75, 3),
-    "vgg16": (cnn.vgg((64,), (128, 128), norm=False).layers, 37, 3),
-    "vgg16_bn": (cnn.vgg((64,), (128, 128), norm=True).layers, 37, 3),
+    "blocks": (PLAIN, 37, 3),
+    "blocks with batch norm": (NORMED, 37, 3),
     "overlapping and padded": (("conv 64 3 stride=2", "max_pool 3 stride=2 padding=1", "silu",
                                 "conv 64 1", "avg_pool 3 stride=1 padding=1", "gelu"), 21, 2),
 }  # fmt: skip

@@ -1,9 +1,8 @@
 """Plain convolutional networks: one list of layers, no branches.
 
 LeNet-5 (LeCun et al., 1998, https://doi.org/10.1109/5.726791), AlexNet (Krizhevsky, 2014,
-https://arxiv.org/abs/1404.5997, as torchvision has it), VGG-16 (Simonyan and Zisserman, 2014,
-https://arxiv.org/abs/1409.1556) and small networks for small images. Not here: anything with
-residual or parallel paths, which has a file of its own.
+https://arxiv.org/abs/1404.5997, as torchvision has it) and small networks for small images. Not
+here: VGG and anything with residual or parallel paths, which have files of their own.
 
 B batch, H W image, I channels, C classes.
 """
@@ -231,17 +230,6 @@ def small(dense: int) -> Config:
     return Config((*conv, f"dense {dense}", "relu"))
 
 
-def vgg(*blocks: tuple[int, ...], norm: bool) -> Config:
-    """VGG: blocks of 3x3 convolutions, each block ending in a pooling."""
-    layers: list[str] = []
-    for block in blocks:
-        for features in block:
-            layers += [f"conv {features} 3 padding=1", *["batch_norm"] * norm, "relu"]
-        layers.append("max_pool 2")
-    layers += ["adaptive_avg_pool 7", *["dense 4096", "relu", "dropout 0.5"] * 2]
-    return Config(tuple(layers), num_classes=1000, image_size=224, channels=3)
-
-
 LENET5 = Config(
     ("conv 6 5 padding=2", "tanh", "avg_pool 2", "conv 16 5", "tanh", "avg_pool 2",
      "dense 120", "tanh", "dense 84", "tanh"),
@@ -270,16 +258,12 @@ DIGITS = Config(
     image_size=8,
 )  # fmt: skip
 
-_VGG16 = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
-
 SIZES = {
     "lenet5": Size(LENET5, 61_706, "closed form, LeCun 1998 layout with full connections"),
     "cnn-8x8-digits": Size(DIGITS, 230_266, "closed form; 8x8 digits"),
     "cnn-28x28-dense64": Size(small(64), 121_930, "closed form: conv 32, conv 64, dense 64"),
     "cnn-28x28-dense128": Size(small(128), 225_034, "closed form: conv 32, conv 64, dense 128"),
     "alexnet": Size(ALEXNET, 61_100_840, "torchvision"),
-    "vgg16": Size(vgg(*_VGG16, norm=False), 138_357_544, "arXiv:1409.1556; torchvision"),
-    "vgg16_bn": Size(vgg(*_VGG16, norm=True), 138_365_992, "torchvision"),
 }
 
 TENSOR_PARALLEL = (

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from zoo.errors import InputError
+
 
 def max_pool(
     x: Float[Array, "B H W C"], window: int, strides: int | None = None, padding: int = 0
@@ -36,26 +38,56 @@ def avg_pool(
     return _windows(x, window, strides or window, padding, 0.0, jnp.add) * (1.0 / window**2)
 
 
-def adaptive_avg_pool(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B size size C"]:
-    """Means over a grid of ``size`` x ``size`` cells that covers images of any size.
+def adaptive_avg_pool(
+    x: Float[Array, "B H W C"], size: int | tuple[int, int]
+) -> Float[Array, "B h w C"]:
+    """Means over a grid of ``size`` x ``size`` cells (or height and width) that covers images of
+    any size.
 
     Cell ``i`` spans from ``floor(i * H / size)`` up to ``ceil((i + 1) * H / size)``, so that cells
     overlap where ``H`` is no multiple of ``size`` and repeat pixels where it is smaller: PyTorch's
     ``AdaptiveAvgPool2d``.
     """
-    for dimension in (2, 1):
+    height, width = (size, size) if isinstance(size, int) else size
+    for dimension, count in ((2, width), (1, height)):
         length = x.shape[dimension]
-        if length == size:
+        if length == count:
             continue
         cells = [
             jax.lax.slice_in_dim(
-                x, i * length // size, -(-(i + 1) * length // size), axis=dimension
+                x, i * length // count, -(-(i + 1) * length // count), axis=dimension
             )
-            for i in range(size)
+            for i in range(count)
         ]
         means = [jnp.mean(cell, axis=dimension, keepdims=True) for cell in cells]
         x = jnp.concatenate(means, axis=dimension)
     return x
+
+
+POOLS = ("avg", "max", "avgmax", "catavgmax", "")
+
+
+def global_pool(x: Float[Array, "B H W C"], kind: str) -> Float[Array, "B *rest"]:
+    """One vector for each image, as timm's ``global_pool`` names the ways.
+
+    Args:
+        x: images; floating point.
+        kind: ``avg`` and ``max`` over all places ``[B, C]``; ``avgmax``, half the sum of both;
+            ``catavgmax``, both behind one another ``[B, 2*C]``; empty, the images as they are.
+    """
+    mean, largest = jnp.mean(x, axis=(1, 2)), jnp.max(x, axis=(1, 2))
+    match kind:
+        case "avg":
+            return mean
+        case "max":
+            return largest
+        case "avgmax":
+            return 0.5 * (mean + largest)
+        case "catavgmax":
+            return jnp.concatenate([mean, largest], axis=-1)
+        case "":
+            return x
+    raise InputError(f"global_pool is one of {', '.join(map(repr, POOLS))}, not {kind!r}")
 
 
 def output_size(size: int, window: int, strides: int, padding: int) -> int:
