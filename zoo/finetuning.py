@@ -74,11 +74,14 @@ def warm_start(
         return _from_run(state, taken, warn), {"step": taken.step, "params_digest": digest}
     saved = _read(source, warn)
     _check_same(saved, run.model)
-    params, fresh = pretrained.fill(saved, module, state.params)
+    filled, fresh = pretrained.fill(saved, module, state.variables)
     if fresh:
         warn(f"init_from: {run.init_from} has no {', '.join(fresh)}; initialised, to be trained")
-    kept = {path: leaf for path, leaf in leaf_paths(params).items() if path not in fresh}
-    state = dataclasses.replace(state, params=params, average=_copied(state.average, params))
+    kept = {p: leaf for p, leaf in leaf_paths(filled["params"]).items() if p not in fresh}
+    params = filled.pop("params")
+    state = dataclasses.replace(
+        state, params=params, extra=state.extra | filled, average=_copied(state.average, params)
+    )
     return state, {
         "folder": run.init_from,
         "sha256": {path.name: _sha256(path) for path in _weights(source)},
@@ -155,7 +158,7 @@ def _check_same(saved: pretrained.Saved, cfg: Any) -> None:
         f"{name} {getattr(saved.cfg, name)!r}, not {getattr(cfg, name)!r}"
         for name in (field.name for field in dataclasses.fields(cfg))
         if getattr(saved.cfg, name) != getattr(cfg, name)
-        and name not in ("num_classes", "labels")
+        and name not in ("num_classes", "labels", "frozen_norm")
         and not name.endswith("dropout")
     ]
     if differing:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
@@ -18,11 +18,13 @@ from zoo.errors import InputError
 from zoo.hub import find_folder
 from zoo.models import registry
 from zoo.parallel.mesh import state_shardings
-from zoo.weights import loading
+from zoo.weights import loading, timm
 from zoo.weights.configs import check_sizes, read_labels
 from zoo.weights.files import open_tensors
 from zoo.weights.torch_zip import open_torch
 
+FORMATS: dict[str, Any] = {"transformers": loading, "timm": timm}
+"""What reads and writes the folders of each reference library."""
 DAMAGE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, MemoryError)
 """What numbers that do not go together may raise, anywhere in a model."""
 
@@ -36,7 +38,7 @@ def from_pretrained(
     weights: str | None = None,
     **config_changes: Any,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """A model and its variables, from a folder that transformers wrote, or from a run folder.
+    """A model and its variables, from a folder of transformers or timm, or from a run folder.
 
     Every tensor of the files is used or known to be of no use, and every parameter is filled, else
     one error lists all that does not fit. No code of the folder is executed.
@@ -52,7 +54,9 @@ def from_pretrained(
             fsdp and tensor, where it has them; each device reads its part alone.
         weights: name of a file of the folder that `torch.save` wrote, such as `pytorch_model.bin`;
             such a file is read only when asked for.
-        **config_changes: new values for fields of the Config, such as `num_classes=3`.
+        **config_changes: new values for fields of the Config, such as `num_classes=3`; for other
+            `in_chans` the first convolution is made to fit as timm does, and `num_classes=0` is the
+            model without classifier.
 
     Raises:
         InputError: no such folder or name, an unknown model, a value of config.json that is not
@@ -62,17 +66,18 @@ def from_pretrained(
     if is_run(folder):
         return _from_run(folder, task, dtype, param_dtype, mesh, config_changes)
     saved = read_saved(folder)
-    family, task = saved.family, task or saved.task
-    cfg = saved.config(**config_changes)
+    family, cfg = saved.family, saved.config(**config_changes)
+    bare = getattr(cfg, "num_classes", None) == 0
+    task = task or (loading.BARE if bare else saved.task)
     try:
         tensors = open_torch(_inside(folder, weights)) if weights else open_tensors(folder)
         kept = next((t.dtype for t in tensors.values() if np.dtype(t.dtype).kind in "fV"), None)
         kept = jnp.dtype(param_dtype or kept or jnp.float32)
         module, shapes = _build(cfg, task, jnp.dtype(dtype or kept), kept)
-        flat: dict[str, Any] = flatten_dict(shapes, sep="/")
+        flat = loading.flatten(shapes)
         plan = loading.plan(
             family, cfg, task, saved.task, tensors, {k: v.shape for k, v in flat.items()},
-            "num_classes" in config_changes,
+            "num_classes" in config_changes, "in_chans" in config_changes,
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
@@ -83,7 +88,7 @@ def from_pretrained(
     else:
         mesh = Mesh(mesh.devices, mesh.axis_names)  # what is cut how is left to the compiler
         table = registry.module_of(cfg).TENSOR_PARALLEL
-        shardings = flatten_dict(state_shardings(shapes, mesh, table), sep="/")
+        shardings = loading.flatten(state_shardings(shapes, mesh, table))
         for path, leaf in flat.items():
             try:
                 shardings[path].shard_shape(leaf.shape)
@@ -95,19 +100,20 @@ def from_pretrained(
 
     def place(path: str, array: np.ndarray) -> jax.Array:
         def part(index: Any) -> np.ndarray:
-            return array[index].astype(param_dtype or array.dtype)  # a copy, out of the file
+            kind = loading.kept_dtype(path, param_dtype or array.dtype)
+            return array[index].astype(kind)  # a copy, out of the file
 
         return jax.make_array_from_callback(array.shape, shardings[path], part)
 
-    params = plan.read(place)
+    found = plan.read(place)
     if plan.fresh:
         warnings.warn(
             f"{folder} has no {', '.join(sorted(plan.fresh))}; initialised, to be trained",
             stacklevel=2,
         )
-        new = flatten_dict(registry.init(module, jax.random.key(0))["params"], sep="/")
-        params |= {path: jax.device_put(new[path], shardings[path]) for path in plan.fresh}
-    return module, {"params": unflatten_dict(params, sep="/")}
+        new = _init(module, plan.fresh)
+        found |= {path: jax.device_put(new[path], shardings[path]) for path in plan.fresh}
+    return module, loading.nest(found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,25 +150,29 @@ def read_saved(folder: Path) -> Saved:
         InputError: an unknown model, or a value that is not implemented.
     """
     values = _read_json(folder / "config.json")
+    if timm.is_config(values):
+        family = timm.family_of(values)
+        cfg = _config(folder, lambda values: timm.read_config(family, values), values)
+        return Saved(folder, family, cfg, timm.task_of(cfg))
     family = loading.family_of(values)
-    cfg = _config(folder, family, values)
+    cfg = _config(folder, family.read_config, values)
     fields = {field.name for field in dataclasses.fields(cfg)}
     cfg = dataclasses.replace(cfg, **{k: v for k, v in read_labels(values).items() if k in fields})
     return Saved(folder, family, cfg, loading.task_of(family, values))
 
 
-def fill(saved: Saved, module: nn.Module, params: Any) -> tuple[Any, list[str]]:
-    """Parameters of a module with those of a folder in their place, each of the dtype and where it
+def fill(saved: Saved, module: nn.Module, variables: Any) -> tuple[dict[str, Any], list[str]]:
+    """Variables of a module with those of a folder in their place, each of the dtype and where it
     is; a head that the folder does not have, or has of another shape, stays as it is. Classes that
     both name, in another order, are put in the module's; those of other names stay as they are.
 
     Returns:
-        The parameters, and the paths of those that stayed.
+        The collections that the folder fills, and the paths of the parameters that stayed.
 
     Raises:
         InputError: tensors that do not fit.
     """
-    flat: dict[str, Any] = flatten_dict(params, sep="/")
+    flat = loading.flatten(variables)
 
     def place(path: str, array: np.ndarray) -> jax.Array:
         old = flat[path]
@@ -190,14 +200,14 @@ def fill(saved: Saved, module: nn.Module, params: Any) -> tuple[Any, list[str]]:
             else:
                 found.pop(path)
                 fresh.add(path)
-    return unflatten_dict(flat | found, sep="/"), sorted(fresh)
+    return loading.nest(flat | found), sorted(fresh)
 
 
 def _by_class(module: nn.Module, flat: dict[str, Any]) -> set[str]:
     """Paths of the parameters that have an entry for each class."""
     wider = dataclasses.replace(module.cfg, num_classes=module.cfg.num_classes + 1)
     _, shapes = _build(wider, module.task, module.dtype, module.param_dtype)
-    wide: dict[str, Any] = flatten_dict(shapes, sep="/")
+    wide = loading.flatten(shapes)
     return {path for path, leaf in flat.items() if wide[path].shape != leaf.shape}
 
 
@@ -210,28 +220,29 @@ def is_run(folder: Path) -> bool:
 def save_pretrained(
     directory: str | Path, model: nn.Module, variables: Any, format: str = "transformers"
 ) -> None:
-    """Writes a folder that the reference library opens.
+    """Writes a folder that the reference library opens: for timm by
+    `timm.create_model("local-dir:DIRECTORY", pretrained=True)`.
 
     Args:
         directory: made where it does not exist; config.json and the weights in it are replaced.
         model: from `create_model` or `from_pretrained`.
         variables: its variables.
-        format: `transformers`.
+        format: `transformers` or `timm`.
 
     Raises:
         InputError: an unknown format, or a model or head that the reference does not have.
     """
-    if format != "transformers":
-        raise InputError(f"save_pretrained: no format {format!r}; there is: transformers")
-    family = loading.families().get(registry.family(model.cfg))
+    if format not in FORMATS:
+        raise InputError(f"save_pretrained: no format {format!r}; there are: {', '.join(FORMATS)}")
+    tables, kind = FORMATS[format], registry.family(model.cfg)
+    family = tables.families().get(kind)
     if family is None:
-        known = ", ".join(loading.families())
-        raise InputError(
-            f"{registry.family(model.cfg)} has no format of transformers; {known} have"
-        )
-    flat = flatten_dict(variables["params"], sep="/")
-    params = {path: np.asarray(jax.device_get(leaf)) for path, leaf in flat.items()}
-    loading.write_folder(Path(directory), family, model.cfg, model.task, params)
+        known = ", ".join(tables.families())
+        raise InputError(f"{kind} has no format of {format}; {known} have")
+    flat = {
+        path: np.asarray(jax.device_get(leaf)) for path, leaf in loading.flatten(variables).items()
+    }
+    tables.write_folder(Path(directory), family, model.cfg, model.task, flat)
 
 
 def _from_run(
@@ -248,10 +259,10 @@ def _from_run(
     return opened.module, opened.variables
 
 
-def _config(folder: Path, family: Any, values: dict[str, Any]) -> Any:
+def _config(folder: Path, read: Callable[[Any], Any], values: dict[str, Any]) -> Any:
     """The Config of config.json, every field of the type it declares."""
     try:
-        cfg = family.read_config(values)
+        cfg = read(values)
         cfg = registry.replace(cfg, **vars(cfg))
         check_sizes(cfg)
         return cfg
@@ -263,19 +274,29 @@ def _config(folder: Path, family: Any, values: dict[str, Any]) -> Any:
 
 
 def _build(cfg: Any, task: str, dtype: Any, param_dtype: Any) -> tuple[nn.Module, Any]:
-    """The module and the shapes of its parameters.
+    """The module and the shapes of its variables.
 
     Raises:
         InputError: an unknown task, or numbers of the Config that do not go together.
     """
     try:
         module = cfg.build(task, dtype, param_dtype)
-        return module, jax.eval_shape(lambda: registry.init(module, jax.random.key(0)))["params"]
+        return module, jax.eval_shape(lambda: registry.init(module, jax.random.key(0)))
     except InputError:
         raise
     except DAMAGE as error:
         told = (str(error).strip() or repr(error)).splitlines()[0]
         raise InputError(f"config.json describes no model that can be built: {told}") from error
+
+
+def _init(module: nn.Module, paths: list[str]) -> dict[str, jax.Array]:
+    """Some variables of a module, initialised by key 0; the others are not computed."""
+
+    def run(key: jax.Array) -> dict[str, Any]:
+        flat = loading.flatten(registry.init(module, key))
+        return {path: flat[path] for path in paths}
+
+    return jax.jit(run)(jax.random.key(0))
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -36,6 +36,7 @@ from zoo.models import (
     modernbert,
     opt,
     registry,
+    resnet,
     rnn,
     roberta,
     transformer,
@@ -79,6 +80,26 @@ TABLE = {
             channels=2,
         ),
         (2, 4),
+    ),
+    "resnet": Row(
+        resnet.Config("basic", (1, 2), (6, 9), stem_width=6, num_classes=3, in_chans=2,
+                      image_size=17),
+        (2, 3),
+    ),
+    "resnet bottlenecks": Row(
+        resnet.Config(depths=(1, 1), widths=(16, 24), stem_width=5, groups=2, group_width=32,
+                      activation="gelu", stride_in_1x1=True, stride_in_first_stage=True,
+                      global_pool="catavgmax", dropout=0.1, num_classes=3, image_size=40),
+        (2, 3),
+    ),
+    "resnet features": Row(
+        resnet.Config(depths=(1, 1), widths=(16, 20), stem_width=5, num_classes=0, image_size=20),
+        (2, 20),
+    ),
+    "resnet folded": Row(
+        resnet.Config("basic", (1,), (6,), stem_width=6, num_classes=3, image_size=12,
+                      folded=True),
+        (2, 3),
     ),
     "rnn last state": Row(
         rnn.Config(cell="gru", features=3, hidden=(6, 5), bidirectional=True, dropout=0.1,

@@ -45,7 +45,7 @@ def convert(opened: OpenedRun, directory: Path) -> None:
     if isinstance(task, Regression):
         params = _in_units(params, task)
     module = cfg.build(opened.module.task, opened.module.dtype, opened.module.param_dtype)
-    save_pretrained(directory, module, {"params": params})
+    save_pretrained(directory, module, opened.variables | {"params": params})
     kind = next((name for of, name in PROBLEMS.items() if isinstance(task, of)), None)
     if kind and module.task == "text-classification":
         path = directory / "config.json"

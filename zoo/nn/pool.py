@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from zoo.errors import InputError
+
 
 def max_pool(
     x: Float[Array, "B H W C"], window: int, strides: int | None = None, padding: int = 0
@@ -56,6 +58,32 @@ def adaptive_avg_pool(x: Float[Array, "B H W C"], size: int) -> Float[Array, "B 
         means = [jnp.mean(cell, axis=dimension, keepdims=True) for cell in cells]
         x = jnp.concatenate(means, axis=dimension)
     return x
+
+
+POOLS = ("avg", "max", "avgmax", "catavgmax", "")
+
+
+def global_pool(x: Float[Array, "B H W C"], kind: str) -> Float[Array, "B *rest"]:
+    """One vector for each image, as timm's ``global_pool`` names the ways.
+
+    Args:
+        x: images; floating point.
+        kind: ``avg`` and ``max`` over all places ``[B, C]``; ``avgmax``, half the sum of both;
+            ``catavgmax``, both behind one another ``[B, 2*C]``; empty, the images as they are.
+    """
+    mean, largest = jnp.mean(x, axis=(1, 2)), jnp.max(x, axis=(1, 2))
+    match kind:
+        case "avg":
+            return mean
+        case "max":
+            return largest
+        case "avgmax":
+            return 0.5 * (mean + largest)
+        case "catavgmax":
+            return jnp.concatenate([mean, largest], axis=-1)
+        case "":
+            return x
+    raise InputError(f"global_pool is one of {', '.join(map(repr, POOLS))}, not {kind!r}")
 
 
 def output_size(size: int, window: int, strides: int, padding: int) -> int:

@@ -36,9 +36,11 @@ WRITTEN = {"gelu_tanh": "gelu_new"}
 
 
 LARGEST = collections.defaultdict(
-    lambda: 2**24, depth=10_000, head_dim=2**16, max_length=2**27, window=2**27
+    lambda: 2**24, depth=10_000, depths=1000, head_dim=2**16, max_length=2**27, window=2**27
 )
 """Values above these are damage, and would take any memory or time."""
+PER_STAGE = ("depths", "widths")
+"""Fields with a number for each stage of a network."""
 
 
 def to_activation(name: Any, field: str = "the activation") -> str:
@@ -123,9 +125,12 @@ def check_sizes(cfg: Any) -> None:
     hints = typing.get_type_hints(type(cfg))
     for part in dataclasses.fields(cfg):
         value, hint = getattr(cfg, part.name), hints[part.name]
+        if part.name in PER_STAGE and not all(1 <= n <= LARGEST[part.name] for n in value):
+            raise InputError(f"config.json gives {part.name} {value}, which cannot be")
         if value is None or hint not in (int, int | None):
             continue
-        from_zero = part.name.endswith("_id") or part.name == "window" or part.default == 0
+        from_zero = part.name.endswith("_id") or part.default == 0
+        from_zero = from_zero or part.name in ("window", "num_classes")
         if not (0 if from_zero else 1) <= value <= LARGEST[part.name]:
             raise InputError(f"config.json gives {part.name} {value}, which cannot be")
 

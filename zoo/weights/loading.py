@@ -1,5 +1,6 @@
 """Parameters from a reference's tensors, and back: strict, with one complete error."""
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -12,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from zoo import weights
 from zoo.errors import InputError
 from zoo.weights.configs import write_labels
 from zoo.weights.files import INDEX, SINGLE, Tensor
-from zoo.weights.mapping import Rule, at_prefix, names, under
+from zoo.weights.mapping import STATISTICS, FirstConv, Rule, at_prefix, names, under
 from zoo.weights.torch_zip import TorchTensor
 
 MAX_SHARD = 5 * 10**9  # bytes of a file, as transformers cuts them
@@ -111,6 +114,7 @@ def plan(
     tensors: Tensors,
     shapes: Shapes,
     new_head: bool = False,
+    new_channels: bool = False,
 ) -> Plan:
     """Matches tensors and parameters.
 
@@ -121,18 +125,22 @@ def plan(
         saved_task: of the model that was saved; a head of another task is left out, and what the
             asked one needs beside is initialised.
         tensors: of the files.
-        shapes: of all parameters by path.
+        shapes: of all parameters and statistics by path.
         new_head: whether a head of other shapes is initialised anew too.
+        new_channels: whether the first convolution is made to fit images of other channels.
 
     Raises:
         InputError: anything is missing, left over, or of the wrong shape or dtype; all of it is
             listed.
     """
     named = {_modern(name, getattr(family, "LEGACY", ())): t for name, t in tensors.items()}
-    prefix = family.PREFIX if any(name.startswith(family.PREFIX) for name in named) else ""
+    prefix = getattr(family, "PREFIX", "")
+    prefix = prefix if any(name.startswith(prefix) for name in named) else ""
     head = at_prefix(prefix, family.head(cfg, task))
     rules, fresh, wrong, missing = [], [], [], []
     for rule in under(prefix, family.backbone(cfg)) + head:
+        if isinstance(rule, FirstConv) and not new_channels:
+            rule = dataclasses.replace(rule, channels=None)
         absent = [name for name in names(rule.theirs) if name not in named]
         fitting = [] if absent else _misfits(rule, named, shapes)
         other = rule in head and (
@@ -183,39 +191,71 @@ def _misfits(rule: Rule, tensors: Tensors, shapes: Shapes) -> list[str]:
     return []
 
 
+def rules_of(family: types.ModuleType, cfg: Any, task: str) -> list[Rule]:
+    """All rules for a model, with the names that are written."""
+    prefix = "" if task == BARE else getattr(family, "PREFIX", "")
+    head = at_prefix(prefix, family.head(cfg, task))
+    return under(prefix, family.backbone(cfg)) + head
+
+
 def write_folder(
-    directory: Path, family: types.ModuleType, cfg: Any, task: str, params: Mapping[str, np.ndarray]
+    directory: Path, family: types.ModuleType, cfg: Any, task: str, flat: Mapping[str, np.ndarray]
 ) -> None:
-    """Writes config.json and model.safetensors (or shards and their index).
+    """Writes config.json and model.safetensors (or shards and their index) for transformers.
 
     Args:
         directory: made where it does not exist.
         family: the table's module.
         cfg, task: of the model.
-        params: by path, on the host.
+        flat: parameters and statistics by path, on the host.
 
     Raises:
         InputError: the reference has no such head, or a parameter is missing.
     """
-    from safetensors.numpy import save_file
-
     if task not in family.ARCHITECTURES.values():
         raise InputError(f"transformers has no {family.MODEL_TYPES[0]} for {task}")
-    prefix = "" if task == BARE else family.PREFIX
-    rules = under(prefix, family.backbone(cfg)) + at_prefix(prefix, family.head(cfg, task))
-    if absent := sorted({p for r in rules for p in names(r.ours)} ^ params.keys()):
-        raise InputError(f"the parameters do not fit the model: {_listed(absent)}")
+    tensors = write_tensors(rules_of(family, cfg, task), flat)
     values = family.write_config(cfg, task)
     if task in CLASSIFIERS:
         values |= write_labels(cfg.num_classes, getattr(cfg, "labels", ()))
-    values["dtype"] = np.dtype(next(iter(params.values())).dtype).name
+    values["dtype"] = np.dtype(_first_dtype(flat)).name
+    write_files(directory, tensors, values, MAX_SHARD)
+
+
+def write_tensors(rules: list[Rule], flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Their tensors by name, from parameters and statistics by path.
+
+    All are of one dtype, as in a PyTorch model; our statistics are wider than half precision. Its
+    batch norms count their batches, which is of use to none of them: 0 is written.
+
+    Raises:
+        InputError: one is missing or left over.
+    """
+    if absent := sorted({p for r in rules for p in names(r.ours)} ^ flat.keys()):
+        raise InputError(f"the parameters do not fit the model: {_listed(absent)}")
+    kind = _first_dtype(flat)
     tensors: dict[str, np.ndarray] = {}
     for rule in rules:
-        made = rule.write(params[path] for path in names(rule.ours))
+        made = rule.write(flat[path] for path in names(rule.ours))
+        if names(rule.ours)[0].startswith(STATISTICS):
+            made = [array.astype(kind) for array in made]
         arrays = [np.ascontiguousarray(array) for array in made]  # save_file writes a view wrongly
         tensors.update(zip(names(rule.theirs), arrays, strict=True))
+        for name in names(rule.theirs):
+            if name.endswith(".running_var"):
+                tensors[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    return tensors
+
+
+def write_files(
+    directory: Path, tensors: Mapping[str, np.ndarray], values: Mapping[str, Any], most: int
+) -> None:
+    """Writes model.safetensors, or shards of at most so many bytes and their index, and
+    config.json."""
+    from safetensors.numpy import save_file
+
     directory.mkdir(parents=True, exist_ok=True)
-    shards = _cut(tensors)
+    shards = _cut(tensors, most)
     single = len(shards) == 1
     places = {}
     for number, shard in enumerate(shards, 1):
@@ -232,11 +272,38 @@ def write_folder(
     _json(directory / "config.json", values)
 
 
-def _cut(tensors: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters and statistics by path, as the rules name them."""
+    statistics = flatten_dict(variables.get("batch_stats", {}), sep="/")
+    parameters: dict[str, Any] = flatten_dict(variables["params"], sep="/")
+    return parameters | {f"{STATISTICS}{path}": leaf for path, leaf in statistics.items()}
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The way back: `params`, and `batch_stats` where there are any."""
+    parts: dict[str, dict[str, Any]] = {"params": {}}
+    for path, leaf in flat.items():
+        of, name = ("batch_stats", path.removeprefix(STATISTICS)) if path.startswith(
+            STATISTICS
+        ) else ("params", path)  # fmt: skip
+        parts.setdefault(of, {})[name] = leaf
+    return {of: unflatten_dict(part, sep="/") for of, part in parts.items()}
+
+
+def kept_dtype(path: str, dtype: Any) -> Any:
+    """The dtype in which an array is kept: statistics are at least float32."""
+    return jnp.promote_types(dtype, jnp.float32) if path.startswith(STATISTICS) else dtype
+
+
+def _first_dtype(flat: Mapping[str, np.ndarray]) -> Any:
+    return next(leaf.dtype for path, leaf in flat.items() if not path.startswith(STATISTICS))
+
+
+def _cut(tensors: Mapping[str, np.ndarray], most: int) -> list[dict[str, np.ndarray]]:
     shards: list[dict[str, np.ndarray]] = [{}]
     size = 0
     for name, tensor in tensors.items():
-        if shards[-1] and size + tensor.nbytes > MAX_SHARD:
+        if shards[-1] and size + tensor.nbytes > most:
             shards.append({})
             size = 0
         shards[-1][name] = tensor

@@ -7,6 +7,8 @@ from their side to ours; a side that is a tuple of names is one array with a lea
     Rule("fc.weight", "head/kernel", "o i -> i o")                         turned
     Rule("attn.c_attn.weight", ("q/kernel", "k/kernel", "v/kernel"), "i (n o) -> n i o")    fused
     Rule(("e0.w", "e1.w"), "experts/kernel", "e o i -> e i o")             stacked
+
+Running statistics have paths that begin with `batch_stats/`, since they lie in that collection.
 """
 
 import dataclasses
@@ -18,6 +20,7 @@ import einops
 import numpy as np
 
 Names = str | tuple[str, ...]
+STATISTICS = "batch_stats/"  # what their paths begin with
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,41 @@ class Rule:
         return _turn(list(arrays), self.ours, self.theirs, back, self.sizes)
 
 
+@dataclass(frozen=True)
+class FirstConv(Rule):
+    """A convolution that sees the image: theirs is `[out, channels, height, width]`.
+
+    Where other channels are asked for than those that were saved, the weights are made to fit as
+    timm does: one channel takes the sum over the old ones; more or fewer repeat them in turn,
+    scaled so that the sum of all weights stays about the same.
+
+    Attributes:
+        channels: how many are asked for; None is as many as there are.
+    """
+
+    channels: int | None = None
+
+    def read(self, arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
+        return super().read(self._fit(array) for array in arrays)
+
+    def shapes(self, given: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        def fitting(shape: tuple[int, ...]) -> tuple[int, ...]:
+            return (shape[0], self.channels or shape[1], *shape[2:]) if len(shape) > 1 else shape
+
+        return super().shapes(map(fitting, given))
+
+    def _fit(self, weight: np.ndarray) -> np.ndarray:
+        old, new = weight.shape[1], self.channels
+        if new in (None, old):
+            return weight
+        wide = weight.astype(np.float64 if weight.dtype == np.float64 else np.float32)
+        if new == 1:
+            wide = wide.sum(1, keepdims=True)
+        else:
+            wide = wide[:, np.arange(new) % old] * (old / new)
+        return wide.astype(weight.dtype)
+
+
 def names(side: Names) -> tuple[str, ...]:
     """A side of a rule as a tuple."""
     return (side,) if isinstance(side, str) else side
@@ -110,6 +148,30 @@ def dense(theirs: str, ours: str, bias: bool = True) -> list[Rule]:
     """A PyTorch `Linear`, whose weight is `[out, in]`, as our `Dense`."""
     rules = [Rule(f"{theirs}.weight", f"{ours}/kernel", "o i -> i o")]
     return rules + [Rule(f"{theirs}.bias", f"{ours}/bias")] * bias
+
+
+def conv(theirs: str, ours: str, bias: bool = False) -> list[Rule]:
+    """A PyTorch `Conv2d`, whose weight is `[out, in, height, width]`, as our `Conv`."""
+    rules = [Rule(f"{theirs}.weight", f"{ours}/kernel", "o i h w -> h w i o")]
+    return rules + [Rule(f"{theirs}.bias", f"{ours}/bias")] * bias
+
+
+def first_conv(theirs: str, ours: str, channels: int, bias: bool = False) -> list[Rule]:
+    """The same for the convolution that sees the image of so many channels."""
+    (weight, *rest) = conv(theirs, ours, bias)
+    return [FirstConv(weight.theirs, weight.ours, weight.axes, channels=channels), *rest]
+
+
+def batch_norm(theirs: str, ours: str) -> list[Rule]:
+    """A PyTorch `BatchNorm` as ours; its counter of batches is of no use (`COUNTERS`)."""
+    return norm(theirs, ours) + [
+        Rule(f"{theirs}.running_mean", f"{STATISTICS}{ours}/mean"),
+        Rule(f"{theirs}.running_var", f"{STATISTICS}{ours}/var"),
+    ]
+
+
+COUNTERS = r".*\.num_batches_tracked"
+"""Names of the tensors in which PyTorch's batch norms count their batches."""
 
 
 def decoder_head(task: str, tied: bool, name: str = "lm_head") -> list[Rule]:

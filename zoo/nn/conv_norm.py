@@ -1,0 +1,117 @@
+"""Convolution followed by batch norm: trained, frozen, or folded into one for inference."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from zoo.nn.conv import Conv
+from zoo.nn.norm import BatchNorm
+
+HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""He et al. (2015, https://arxiv.org/abs/1502.01852) with the fan of the outputs, as the reference
+implementations of residual networks have it."""
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias, and a batch norm.
+
+    Modules: ``conv`` (``kernel``), ``norm`` (``scale``, ``bias``; ``mean`` and ``var`` in
+    ``batch_stats``). In ``groups`` groups of channels each output sees the inputs of its own group:
+    the kernel is ``[k, k, in / groups, out]``. ``frozen`` takes the running statistics in training
+    too, and leaves them as they are. ``folded`` has no norm: its ``conv`` has a ``bias``, and
+    ``fold`` gives its parameters.
+    """
+
+    features: int
+    kernel_size: int
+    strides: int = 1
+    padding: int = 0
+    groups: int = 1
+    epsilon: float = 1e-5
+    frozen: bool = False
+    folded: bool = False
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W in"], train: bool) -> Float[Array, "B h w out"]:
+        numbers = (self.features, self.kernel_size, self.strides, self.padding)
+        dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        options: dict[str, Any] = {"use_bias": self.folded, "kernel_init": HE, **dtypes}
+        if self.groups == 1:
+            x = Conv(*numbers, name="conv", **options)(x)
+        else:
+            x = GroupedConv(*numbers, groups=self.groups, name="conv", **options)(x)
+        if self.folded:
+            return x
+        return BatchNorm(epsilon=self.epsilon, name="norm", **dtypes)(x, train and not self.frozen)
+
+
+class GroupedConv(nn.Module):
+    """``Conv`` in groups of channels (Krizhevsky et al., 2012): output channels of a group see the
+    inputs of that group alone; as many groups as channels is a depthwise convolution.
+
+    Parameters: ``kernel`` ``[k, k, in / groups, out]``, ``bias`` ``[out]``.
+    """
+
+    features: int
+    kernel_size: int
+    strides: int = 1
+    padding: int = 0
+    groups: int = 1
+    use_bias: bool = True
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W in"]) -> Float[Array, "B h w out"]:
+        shape = (*(self.kernel_size,) * 2, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        bias = None
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, shape[-1:], self.param_dtype)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        y = jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=(self.strides, self.strides),
+            padding=((self.padding, self.padding),) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=self.groups,
+        )
+        return y if bias is None else y + bias
+
+
+def fold(variables: Any, epsilon: float = 1e-5) -> dict[str, Any]:
+    """Variables for the same model with ``folded`` blocks, whose outputs are the same up to
+    rounding: every norm's factor goes into the kernel before it, the rest into a bias.
+
+    Args:
+        variables: ``params`` and ``batch_stats`` of a model whose norms are all in ``ConvNorm``.
+        epsilon: of its norms.
+    """
+
+    def walk(params: Any, stats: Any) -> Any:
+        if "norm" not in stats:
+            return {
+                name: walk(part, stats[name]) if name in stats else part
+                for name, part in params.items()
+            }
+        conv, norm, stats = params["conv"], params["norm"], stats["norm"]
+        kind = jnp.promote_types(conv["kernel"].dtype, jnp.float32)
+        mean, var, scale, bias = (
+            jnp.asarray(x, kind) for x in (stats["mean"], stats["var"], norm["scale"], norm["bias"])
+        )
+        factor = scale * jax.lax.rsqrt(var + epsilon)
+        kernel = (conv["kernel"] * factor).astype(conv["kernel"].dtype)
+        return {"conv": {"kernel": kernel, "bias": (bias - mean * factor).astype(kernel.dtype)}}
+
+    return {"params": walk(variables["params"], variables["batch_stats"])}
