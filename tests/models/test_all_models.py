@@ -331,7 +331,7 @@ TABLE = {
     "vit": Row(
         vit.Config(image_size=(4, 6), patch_size=2, width=8, depth=2, num_heads=2, hidden=12,
                    num_classes=3, embed_dropout=0.1, dropout=0.1, attention_dropout=0.1,
-                   mlp_dropout=0.1, stochastic_depth=0.1, head_dropout=0.1),
+                   mlp_dropout=0.1, drop_path=0.1, head_dropout=0.1),
         (2, 3),
         no_gradient=("key/bias",), sharpen=20.0,
     ),
@@ -347,24 +347,24 @@ TABLE = {
         no_gradient=("key/bias",), sharpen=20.0,
     ),
     "vit tokens": Row(
-        vit.Config(image_size=4, patch_size=2, width=8, depth=1, num_heads=2, hidden=12),
+        vit.Config(image_size=4, patch_size=2, width=8, depth=1, num_heads=2, global_pool=""),
         (2, 5, 8), task="feature-extraction",
         no_gradient=("key/bias",), sharpen=20.0,
     ),
     "deit": Row(
         deit.Config(image_size=(4, 6), patch_size=2, width=8, depth=1, num_heads=2, hidden=12,
-                    num_classes=3, stochastic_depth=0.1, head_dropout=0.1),
+                    num_classes=3, drop_path=0.1, head_dropout=0.1),
         (2, 3),
         no_gradient=("key/bias",), sharpen=20.0,
     ),
-    "deit tokens": Row(
+    "deit features": Row(
         deit.Config(image_size=4, patch_size=2, width=8, depth=1, num_heads=2, hidden=12,
                     qkv_bias=False),
-        (2, 6, 8), task="feature-extraction", sharpen=20.0,
+        (2, 8), task="feature-extraction", sharpen=20.0,
     ),
     "dinov2": Row(
         dinov2.Config(image_size=(4, 6), patch_size=2, width=8, depth=1, num_heads=2, hidden=12,
-                      num_classes=3, stochastic_depth=0.1),
+                      num_classes=3, drop_path=0.1),
         (2, 3), task="image-classification",
         no_gradient=("key/bias", "mask_token"),  # no patch is hidden
         sharpen=20.0,

@@ -27,15 +27,19 @@ def made(name, task="image-classification", **changes):
     return model, draw.variables(model, **config.inputs())
 
 
+SPECIAL = {"vit": 1, "deit": 2, "dinov2": 1}
+TOKENS = {"vit": {"global_pool": ""}, "deit": {"pooler": "tanh"}, "dinov2": {}}
+"""What makes the features those of all tokens."""
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_any_size_of_a_patch_or_more(name):
-    model, variables = made(name, "feature-extraction")
-    first = len(variables["params"]["tokens"]) - 2 - (name == "dinov2")  # patches, positions, mask
+    model, variables = made(name, "feature-extraction", **TOKENS[name])
 
     def tokens(height, width):
         image = jnp.ones((1, height, width, 3))
         found = jax.eval_shape(model.apply, variables, image)
-        return getattr(found, "last_hidden_state", found).shape[1] - first
+        return getattr(found, "last_hidden_state", found).shape[1] - SPECIAL[name]
 
     assert [tokens(4, 6), tokens(6, 4), tokens(2, 2), tokens(9, 7)] == [6, 6, 1, 12]
     with pytest.raises(InputError, match="an image of 8x1 has no patch of 2x2"):
@@ -74,21 +78,18 @@ def test_the_learned_positions_get_gradients_at_other_sizes(name):
         return (model.apply({"params": params}, image) ** 2).sum()
 
     gradient = jax.grad(loss)(variables["params"])["tokens"]["positions"]
-    assert gradient.shape[0] == 6 + len(variables["params"]["tokens"]) - 2 - (name == "dinov2")
+    assert gradient.shape[0] == 6 + SPECIAL[name]
     assert (np.abs(gradient).max(axis=1) > 0).all()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["vit", "deit"])
 def test_no_classes_are_features(name):
-    model, variables = made(name)
-    bare, fewer = made(name, num_classes=0)
-    assert fewer["params"].keys() == variables["params"].keys() - {"head", "distillation_head"}
-    shared = {"params": {key: variables["params"][key] for key in fewer["params"]}}
-    features = bare.apply(shared, IMAGE)
-    assert features.shape == (3, 16 if name == "dinov2" else 8)
-    if name == "deit":  # each head sees a token of its own
-        return
-    head = variables["params"]["head"]
+    model, variables = made(name, **({"distilled": False} if name == "deit" else {}))
+    bare = dataclasses.replace(model.cfg, num_classes=0).build()
+    assert bare.task == "feature-extraction"
+    params = dict(variables["params"])
+    head = params.pop("head")
+    features = bare.apply({"params": params}, IMAGE)
     wanted = model.apply(variables, IMAGE)
     np.testing.assert_allclose(features @ head["kernel"] + head["bias"], wanted, atol=1e-4)
 
@@ -100,6 +101,7 @@ def test_what_cannot_be_is_refused(name):
         ({"activation": "swoosh"}, "unknown activation"),
         ({"image_size": (1, 6)}, "an image of 1x6 has no patch"),
         ({"patch_size": 0}, "no patch of 0x0"),
+        ({"num_classes": 0}, "image-classification needs num_classes of 1 or more, not 0"),
     ):
         with pytest.raises(InputError, match=message):
             made(name, **changes)
@@ -109,7 +111,7 @@ def test_vit_pools():
     classify, whole = made("vit", global_pool="")
     params = dict(whole["params"])
     head = params.pop("head")
-    tokens = made("vit", "feature-extraction")[0].apply({"params": params}, IMAGE)
+    tokens = made("vit", "feature-extraction", global_pool="")[0].apply({"params": params}, IMAGE)
     every = classify.apply(whole, IMAGE)
     assert every.shape == (3, 7, 3)
     np.testing.assert_allclose(every, tokens @ head["kernel"] + head["bias"], atol=1e-4)
@@ -160,7 +162,7 @@ def test_dinov2_hides_patches():
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_stochastic_depth_leaves_out_whole_examples(name):
-    model, variables = made(name, stochastic_depth=1.0, depth=1)
+    model, variables = made(name, drop_path=1.0, depth=1)
     apply = jax.jit(lambda v, x: model.apply(v, x, train=True, rngs={"dropout": jax.random.key(0)}))
     found = apply(variables, IMAGE)
     params = dict(variables["params"])

@@ -26,7 +26,7 @@ from zoo.nn.encoder import PooledOutput, check_heads
 from zoo.nn.norm import LayerNorm
 from zoo.nn.patches import ImageTokens, grid, pair
 from zoo.nn.stochastic_depth import rising_rate
-from zoo.nn.vision import EncoderLayer, dense
+from zoo.nn.vision import EncoderLayer, check_classes, dense
 
 TASKS = ("image-classification", "feature-extraction")
 SPECIAL = ("class_token", "distillation_token")
@@ -40,7 +40,7 @@ class Config:
     """Height and width whose positions are learned; those of any other size are resized."""
     patch_size: int | tuple[int, int] = 16
     """Height and width of a patch."""
-    channels: int = 3
+    in_chans: int = 3
     """Channels of the images."""
     width: int = 768
     """Features of a token."""
@@ -48,8 +48,8 @@ class Config:
     """Layers."""
     num_heads: int = 12
     """Attention heads; they divide the width."""
-    hidden: int = 3072
-    """Features inside the feed-forward layers."""
+    hidden: int = 0
+    """Features inside the feed-forward layers; 0: four times the width."""
     activation: str = "gelu"
     """Of the feed-forward layers."""
     epsilon: float = 1e-6
@@ -57,7 +57,7 @@ class Config:
     qkv_bias: bool = True
     """Whether queries, keys and values have a bias."""
     num_classes: int = 1000
-    """Outputs of each classification head; 0: no heads, the features they would be given."""
+    """Outputs of each classification head; 0: a model for feature-extraction."""
     distilled: bool = True
     """Whether the distillation token has a head too, as it has unless it was dropped for
     fine-tuning."""
@@ -65,7 +65,8 @@ class Config:
     """Whether the logits of two heads are averaged; else the result has them apart, which training
     by a teacher needs."""
     pooler: str = ""
-    """Activation of feature extraction's pooler, a dense layer on the class token; "": none."""
+    """Activation of feature extraction's pooler, a dense layer on the class token; "": none, and
+    the features are those that a classifier is given."""
     pooler_width: int = 0
     """Outputs of the pooler; 0: as many as the width."""
     antialias: bool = True
@@ -79,7 +80,7 @@ class Config:
     """Rate on attention weights."""
     mlp_dropout: float = 0.0
     """Rate after the activation of the feed-forward layers."""
-    stochastic_depth: float = 0.0
+    drop_path: float = 0.0
     """Rate at which an example skips the last layer; it rises evenly from 0 in the first."""
     head_dropout: float = 0.0
     """Rate before the classifiers."""
@@ -95,10 +96,11 @@ class Config:
         """The module.
 
         Raises:
-            InputError: unknown task or activation, heads that do not divide the width, or an image
-                without a patch.
+            InputError: unknown task or activation, heads that do not divide the width, an image
+                without a patch, or classification without classes.
         """
-        task = check_task(task, TASKS)
+        task = check_task(task or TASKS[not self.num_classes], TASKS)
+        check_classes(task, self.num_classes)
         activation(self.activation)
         activation(self.pooler or self.activation)
         check_heads(self.num_heads, self.width)
@@ -107,7 +109,7 @@ class Config:
 
     def inputs(self, batch: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of an example batch."""
-        shape = (batch, *pair(self.image_size), self.channels)
+        shape = (batch, *pair(self.image_size), self.in_chans)
         return {"image": jax.ShapeDtypeStruct(shape, jnp.float32)}
 
 
@@ -135,10 +137,10 @@ class DeiT(nn.Module):
     def __call__(
         self, image: Float[ArrayLike, "B H W I"], train: bool = False
     ) -> Array | DistilledLogits | PooledOutput:
-        """Classification: logits ``[B, C]``, or features ``[B, D]`` where there are no classes, the
-        mean of what both heads give; ``DistilledLogits`` where they are not ``averaged``. Feature
-        extraction: the normalised tokens ``[B, T, D]``, within ``PooledOutput`` where there is a
-        pooler.
+        """Classification: logits ``[B, C]``, the mean of both heads; ``DistilledLogits`` where they
+        are not ``averaged``. Feature extraction: the mean ``[B, D]`` of what the heads are given,
+        or where there is a pooler the normalised tokens and what it makes of the first
+        (``PooledOutput``).
 
         Args:
             image: normalised, of any size of at least a patch.
@@ -151,31 +153,32 @@ class DeiT(nn.Module):
         cfg = self.cfg
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x_BTD = ImageTokens(
-            cfg.width, pair(cfg.image_size), pair(cfg.patch_size), cfg.channels, SPECIAL,
+            cfg.width, pair(cfg.image_size), pair(cfg.patch_size), cfg.in_chans, SPECIAL,
             cfg.antialias, **types, name="tokens",
         )(jnp.asarray(image))  # fmt: skip
         x_BTD = Dropout(cfg.embed_dropout, name="embed_dropout")(x_BTD, train)
         for i in range(cfg.depth):
             layer = EncoderLayer(
-                cfg.num_heads, cfg.hidden, cfg.activation, cfg.epsilon, cfg.qkv_bias,
-                cfg.attention_dropout, cfg.mlp_dropout, cfg.dropout,
-                rising_rate(cfg.stochastic_depth, i, cfg.depth), **types, name=f"layer{i}",
+                cfg.num_heads, cfg.hidden or 4 * cfg.width, cfg.activation, cfg.epsilon,
+                cfg.qkv_bias, cfg.attention_dropout, cfg.mlp_dropout, cfg.dropout,
+                rising_rate(cfg.drop_path, i, cfg.depth), **types, name=f"layer{i}",
             )  # fmt: skip
             x_BTD = layer(x_BTD, train)
         x_BTD = LayerNorm(cfg.epsilon, **types, name="norm")(x_BTD)
 
-        if self.task == "feature-extraction":
-            if not cfg.pooler:
-                return x_BTD
+        if self.task == "feature-extraction" and cfg.pooler:
             pooled_BD = dense(cfg.pooler_width or cfg.width, types, "pooler")(x_BTD[:, 0])
             return PooledOutput(x_BTD, activation(cfg.pooler)(pooled_BD))
-        heads = ("head", "distillation_head") if cfg.distilled else ("head",)
-        logits = []
-        for place, name in enumerate(heads):
+        outputs = []
+        for place, name in enumerate(("head", "distillation_head")[: 1 + cfg.distilled]):
             y_BD = Dropout(cfg.head_dropout, name=f"{name}_dropout")(x_BTD[:, place], train)
-            logits.append(dense(cfg.num_classes, types, name)(y_BD) if cfg.num_classes else y_BD)
-        mean = sum(logits) / len(logits)
-        return mean if cfg.averaged or not cfg.distilled else DistilledLogits(mean, *logits)
+            if self.task == "image-classification":
+                y_BD = dense(cfg.num_classes, types, name)(y_BD)
+            outputs.append(y_BD)
+        mean = sum(outputs) / len(outputs)
+        if cfg.averaged or not cfg.distilled or self.task == "feature-extraction":
+            return mean
+        return DistilledLogits(mean, *outputs)
 
 
 SIZES = {

@@ -26,7 +26,7 @@ from zoo.nn.gated import GatedMLP
 from zoo.nn.norm import LayerNorm
 from zoo.nn.patches import ImageTokens, grid, pair
 from zoo.nn.stochastic_depth import StochasticDepth
-from zoo.nn.vision import INIT, FeedForward, SelfAttention, dense
+from zoo.nn.vision import INIT, FeedForward, SelfAttention, check_classes, dense
 
 TASKS = ("feature-extraction", "image-classification")
 
@@ -39,7 +39,7 @@ class Config:
     """Height and width whose positions are learned; those of any other size are resized."""
     patch_size: int | tuple[int, int] = 14
     """Height and width of a patch."""
-    channels: int = 3
+    in_chans: int = 3
     """Channels of the images."""
     width: int = 768
     """Features of a token."""
@@ -63,12 +63,12 @@ class Config:
     mask_token: bool = True
     """Whether there is a token that stands for hidden patches."""
     num_classes: int = 1000
-    """Outputs of the classification head; 0: no head, the features it would be given."""
+    """Outputs of the classification head; 0: a model for feature-extraction."""
     dropout: float = 0.0
     """Rate on the embedded tokens."""
     attention_dropout: float = 0.0
     """Rate on attention weights."""
-    stochastic_depth: float = 0.0
+    drop_path: float = 0.0
     """Rate at which an example skips a sublayer, the same in all layers."""
     labels: tuple[str, ...] = ()
     """Names of the classes, where they have any."""
@@ -82,10 +82,11 @@ class Config:
         """The module.
 
         Raises:
-            InputError: unknown task or activation, heads that do not divide the width, or an image
-                without a patch.
+            InputError: unknown task or activation, heads that do not divide the width, an image
+                without a patch, or classification without classes.
         """
         task = check_task(task, TASKS)
+        check_classes(task, self.num_classes)
         activation(self.activation)
         check_heads(self.num_heads, self.width)
         grid(self.image_size, self.patch_size)
@@ -93,7 +94,7 @@ class Config:
 
     def inputs(self, batch: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of an example batch; hidden patches are left out."""
-        shape = (batch, *pair(self.image_size), self.channels)
+        shape = (batch, *pair(self.image_size), self.in_chans)
         return {"image": jax.ShapeDtypeStruct(shape, jnp.float32)}
 
 
@@ -114,7 +115,7 @@ class DINOv2(nn.Module):
     ) -> Array | PooledOutput:
         """Feature extraction: the normalised tokens, and the class token's alone
         (``PooledOutput``). Classification: logits ``[B, C]`` of the class token beside the mean of
-        the patches, or these features ``[B, 2D]`` where there are no classes.
+        the patches.
 
         Args:
             image: normalised, of any size of at least a patch.
@@ -128,7 +129,7 @@ class DINOv2(nn.Module):
         cfg = self.cfg
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x_BTD = ImageTokens(
-            cfg.width, pair(cfg.image_size), pair(cfg.patch_size), cfg.channels, ("class_token",),
+            cfg.width, pair(cfg.image_size), pair(cfg.patch_size), cfg.in_chans, ("class_token",),
             antialias=False, mask_token=cfg.mask_token, **types, name="tokens",
         )(jnp.asarray(image), None if hidden is None else jnp.asarray(hidden))  # fmt: skip
         x_BTD = Dropout(cfg.dropout, name="embed_dropout")(x_BTD, train)
@@ -138,7 +139,7 @@ class DINOv2(nn.Module):
         if self.task == "feature-extraction":
             return PooledOutput(x_BTD, x_BTD[:, 0])
         features = jnp.concatenate([x_BTD[:, 0], jnp.mean(x_BTD[:, 1:], axis=1)], axis=-1)
-        return dense(cfg.num_classes, types, "head")(features) if cfg.num_classes else features
+        return dense(cfg.num_classes, types, "head")(features)
 
 
 class Layer(nn.Module):
@@ -160,7 +161,7 @@ class Layer(nn.Module):
         def add(y: Float[Array, "B T D"], name: str) -> Float[Array, "B T D"]:
             start = nn.initializers.constant(cfg.layer_scale)
             scale = self.param(f"{name}_scale", start, (cfg.width,), self.param_dtype)
-            depth = StochasticDepth(cfg.stochastic_depth, name=f"{name}_depth")
+            depth = StochasticDepth(cfg.drop_path, name=f"{name}_depth")
             return x + depth(y * scale.astype(self.dtype), train)
 
         y = LayerNorm(cfg.epsilon, **types, name="attention_norm")(x)

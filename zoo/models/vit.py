@@ -22,7 +22,7 @@ from zoo.nn.encoder import PooledOutput, check_heads
 from zoo.nn.norm import LayerNorm
 from zoo.nn.patches import ImageTokens, grid, pair
 from zoo.nn.stochastic_depth import rising_rate
-from zoo.nn.vision import EncoderLayer, dense
+from zoo.nn.vision import EncoderLayer, check_classes, dense
 
 TASKS = ("image-classification", "feature-extraction")
 POOLS = ("token", "avg", "")
@@ -36,7 +36,7 @@ class Config:
     """Height and width whose positions are learned; those of any other size are resized."""
     patch_size: int | tuple[int, int] = 16
     """Height and width of a patch."""
-    channels: int = 3
+    in_chans: int = 3
     """Channels of the images."""
     width: int = 768
     """Features of a token."""
@@ -44,8 +44,8 @@ class Config:
     """Layers."""
     num_heads: int = 12
     """Attention heads; they divide the width."""
-    hidden: int = 3072
-    """Features inside the feed-forward layers."""
+    hidden: int = 0
+    """Features inside the feed-forward layers; 0: four times the width."""
     activation: str = "gelu"
     """Of the feed-forward layers."""
     epsilon: float = 1e-6
@@ -53,12 +53,13 @@ class Config:
     qkv_bias: bool = True
     """Whether queries, keys and values have a bias."""
     num_classes: int = 1000
-    """Outputs of the classification head; 0: no head, the features it would be given."""
+    """Outputs of the classification head; 0: a model for feature-extraction."""
     global_pool: str = "token"
-    """What classification looks at: the class "token", the mean of the patches ("avg", normalised
+    """What a classifier looks at: the class "token", the mean of the patches ("avg", normalised
     after it), or every token ("")."""
     pooler: str = ""
-    """Activation of feature extraction's pooler, a dense layer on the class token; "": none."""
+    """Activation of feature extraction's pooler, a dense layer on the class token; "": none, and
+    the features are those that a classifier is given."""
     pooler_width: int = 0
     """Outputs of the pooler; 0: as many as the width."""
     antialias: bool = True
@@ -72,7 +73,7 @@ class Config:
     """Rate on attention weights."""
     mlp_dropout: float = 0.0
     """Rate after the activation of the feed-forward layers."""
-    stochastic_depth: float = 0.0
+    drop_path: float = 0.0
     """Rate at which an example skips the last layer; it rises evenly from 0 in the first."""
     head_dropout: float = 0.0
     """Rate before the classifier."""
@@ -88,10 +89,11 @@ class Config:
         """The module.
 
         Raises:
-            InputError: unknown task, activation or pooling, heads that do not divide the width, or
-                an image without a patch.
+            InputError: unknown task, activation or pooling, heads that do not divide the width, an
+                image without a patch, or classification without classes.
         """
-        task = check_task(task, TASKS)
+        task = check_task(task or TASKS[not self.num_classes], TASKS)
+        check_classes(task, self.num_classes)
         activation(self.activation)
         activation(self.pooler or self.activation)
         check_heads(self.num_heads, self.width)
@@ -102,7 +104,7 @@ class Config:
 
     def inputs(self, batch: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of an example batch."""
-        shape = (batch, *pair(self.image_size), self.channels)
+        shape = (batch, *pair(self.image_size), self.in_chans)
         return {"image": jax.ShapeDtypeStruct(shape, jnp.float32)}
 
 
@@ -118,9 +120,9 @@ class ViT(nn.Module):
     def __call__(
         self, image: Float[ArrayLike, "B H W I"], train: bool = False
     ) -> Array | PooledOutput:
-        """Classification: logits ``[B, C]`` (``[B, T, C]`` without pooling), or the features ``D``
-        where there are no classes. Feature extraction: the normalised tokens ``[B, T, D]``, within
-        ``PooledOutput`` where there is a pooler.
+        """Classification: logits ``[B, C]``, without ``global_pool`` ``[B, T, C]``. Feature
+        extraction: the features ``[B, D]`` or ``[B, T, D]`` that a classifier is given, or where
+        there is a pooler the normalised tokens and what it makes of the first (``PooledOutput``).
 
         Args:
             image: normalised, of any size of at least a patch.
@@ -133,23 +135,21 @@ class ViT(nn.Module):
         cfg = self.cfg
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x_BTD = ImageTokens(
-            cfg.width, pair(cfg.image_size), pair(cfg.patch_size), cfg.channels, ("class_token",),
+            cfg.width, pair(cfg.image_size), pair(cfg.patch_size), cfg.in_chans, ("class_token",),
             cfg.antialias, **types, name="tokens",
         )(jnp.asarray(image))  # fmt: skip
         x_BTD = Dropout(cfg.embed_dropout, name="embed_dropout")(x_BTD, train)
         for i in range(cfg.depth):
             layer = EncoderLayer(
-                cfg.num_heads, cfg.hidden, cfg.activation, cfg.epsilon, cfg.qkv_bias,
-                cfg.attention_dropout, cfg.mlp_dropout, cfg.dropout,
-                rising_rate(cfg.stochastic_depth, i, cfg.depth), **types, name=f"layer{i}",
+                cfg.num_heads, cfg.hidden or 4 * cfg.width, cfg.activation, cfg.epsilon,
+                cfg.qkv_bias, cfg.attention_dropout, cfg.mlp_dropout, cfg.dropout,
+                rising_rate(cfg.drop_path, i, cfg.depth), **types, name=f"layer{i}",
             )  # fmt: skip
             x_BTD = layer(x_BTD, train)
 
         norm = LayerNorm(cfg.epsilon, **types, name="norm")
-        if self.task == "feature-extraction":
+        if self.task == "feature-extraction" and cfg.pooler:
             x_BTD = norm(x_BTD)
-            if not cfg.pooler:
-                return x_BTD
             pooled_BD = dense(cfg.pooler_width or cfg.width, types, "pooler")(x_BTD[:, 0])
             return PooledOutput(x_BTD, activation(cfg.pooler)(pooled_BD))
         if cfg.global_pool == "avg":
@@ -157,14 +157,14 @@ class ViT(nn.Module):
         else:
             features = norm(x_BTD[:, 0] if cfg.global_pool == "token" else x_BTD)
         features = Dropout(cfg.head_dropout, name="head_dropout")(features, train)
-        return dense(cfg.num_classes, types, "head")(features) if cfg.num_classes else features
+        if self.task == "feature-extraction":
+            return features
+        return dense(cfg.num_classes, types, "head")(features)
 
 
 def _of(width: int, depth: int, patch_size: int = 16) -> Config:
     """A size of the paper or of DeiT: heads of 64."""
-    return Config(
-        patch_size=patch_size, width=width, depth=depth, num_heads=width // 64, hidden=4 * width
-    )
+    return Config(patch_size=patch_size, width=width, depth=depth, num_heads=width // 64)
 
 
 _PAPER = "arXiv:2010.11929; timm"

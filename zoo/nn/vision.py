@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from zoo.errors import InputError
 from zoo.nn.activation import activation
 from zoo.nn.attention import attention, merge_heads, split_heads
 from zoo.nn.dense import Dense
@@ -25,6 +26,12 @@ INIT = nn.initializers.normal(0.02)
 def dense(features: int, types: dict[str, Any], name: str, use_bias: bool = True) -> Dense:
     """A dense layer that starts as these models do; ``types`` are its dtypes."""
     return Dense(features, use_bias, **types, kernel_init=INIT, name=name)
+
+
+def check_classes(task: str, num_classes: int) -> None:
+    """Raises InputError where the task is classification without classes."""
+    if task == "image-classification" and num_classes < 1:
+        raise InputError(f"image-classification needs num_classes of 1 or more, not {num_classes}")
 
 
 class SelfAttention(nn.Module):

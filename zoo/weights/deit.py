@@ -47,15 +47,13 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
 def backbone(cfg: Config) -> list[Rule]:
     """Everything but pooler and heads, without the prefix."""
     layers = vit.layers(cfg.depth, cfg.qkv_bias)
-    return vit.tokens(*SPECIAL) + layers + norm("layernorm", "norm")
+    return vit.tokens(cfg, *SPECIAL) + layers + norm("layernorm", "norm")
 
 
 def head(cfg: Config, task: str) -> list[Rule]:
     """Pooler or classifiers; names without the prefix where they lie under it."""
     if task == "feature-extraction":
         return dense("{prefix}pooler.dense", "pooler") if cfg.pooler else []
-    if not cfg.num_classes:
-        return []
     if not cfg.distilled:
         return dense("classifier", "head")
     second = dense("distillation_classifier", "distillation_head")

@@ -24,10 +24,10 @@ PREFIX = "dinov2."
 IGNORED = ()
 
 FIELDS = {
-    "num_channels": "channels", "hidden_size": "width", "num_hidden_layers": "depth",
+    "num_channels": "in_chans", "hidden_size": "width", "num_hidden_layers": "depth",
     "num_attention_heads": "num_heads", "layer_norm_eps": "epsilon", "qkv_bias": "qkv_bias",
     "attention_probs_dropout_prob": "attention_dropout", "hidden_dropout_prob": "dropout",
-    "drop_path_rate": "stochastic_depth", "layerscale_value": "layer_scale",
+    "drop_path_rate": "drop_path", "layerscale_value": "layer_scale",
     "use_swiglu_ffn": "gated", "use_mask_token": "mask_token",
 }  # fmt: skip
 """Their name and ours, where the value is the same."""
@@ -54,7 +54,7 @@ def read_config(values: dict[str, Any]) -> Config:
         known["activation"] = to_activation(values["hidden_act"])
     ratio = typed("mlp_ratio", values.get("mlp_ratio", 4), float)
     known["hidden"] = int(known.get("width", Config.width) * ratio)
-    return Config(**known)
+    return Config(**{"num_classes": 2} | known)  # which is not written where it is 2
 
 
 def write_config(cfg: Config, task: str) -> dict[str, Any]:
@@ -63,10 +63,6 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
     Raises:
         InputError: it has no such model.
     """
-    if task == "image-classification" and not cfg.num_classes:
-        raise InputError(
-            "transformers keeps no classifier of 0 classes; save it for task feature-extraction"
-        )
     if cfg.hidden % cfg.width:
         raise InputError(
             f"transformers has DINOv2 only with feed-forward layers of a multiple of the width, not"
@@ -84,7 +80,7 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
 def backbone(cfg: Config) -> list[Rule]:
     """Everything but the head, without the prefix."""
     mask = [Rule("embeddings.mask_token", "tokens/mask_token", "1 d -> d")] * cfg.mask_token
-    return vit.tokens("class_token") + mask + layers(cfg) + norm("layernorm", "norm")
+    return vit.tokens(cfg, "class_token") + mask + layers(cfg) + norm("layernorm", "norm")
 
 
 def layers(cfg: Config) -> list[Rule]:
@@ -117,5 +113,4 @@ def layers(cfg: Config) -> list[Rule]:
 
 def head(cfg: Config, task: str) -> list[Rule]:
     """The classifier, which sees the class token beside the mean of the patches."""
-    classes = task == "image-classification" and cfg.num_classes
-    return dense("classifier", "head") if classes else []
+    return dense("classifier", "head") if task == "image-classification" else []

@@ -5,7 +5,8 @@ from typing import Any
 from zoo.errors import InputError
 from zoo.models.vit import Config
 from zoo.weights.configs import check_values, from_activation, read_size, to_activation, write_size
-from zoo.weights.mapping import Rule, dense, norm, repeat
+from zoo.weights.mapping import Rule, dense, first_conv, norm, repeat
+from zoo.weights.positions import positions
 
 MODEL_TYPES = ("vit",)
 ARCHITECTURES = {
@@ -19,15 +20,17 @@ IGNORED = (
 )
 
 FIELDS = {
-    "num_channels": "channels", "hidden_size": "width", "num_hidden_layers": "depth",
+    "num_channels": "in_chans", "hidden_size": "width", "num_hidden_layers": "depth",
     "num_attention_heads": "num_heads", "intermediate_size": "hidden", "layer_norm_eps": "epsilon",
     "qkv_bias": "qkv_bias", "attention_probs_dropout_prob": "attention_dropout",
     "hidden_dropout_prob": "dropout",
 }  # fmt: skip
 """Their name and ours, where the value is the same."""
-OWN = ("image_size", "patch_size", "pooler_act", "pooler_output_size", "encoder_stride")
+POOLING = "add_pooling_layer"
+"""An argument of their class that we keep in config.json, where they do not."""
+OWN = ("image_size", "patch_size", "pooler_act", "pooler_output_size", "encoder_stride", POOLING)
 """Fields read by themselves, and one that is pre-training's."""
-DEFAULTS = {"epsilon": 1e-12}
+DEFAULTS = {"epsilon": 1e-12, "hidden": 3072, "num_classes": 2}
 """Of transformers, where they are not ours."""
 
 
@@ -55,12 +58,16 @@ def read_fields(values: dict[str, Any], config: type) -> dict[str, Any]:
             known[theirs] = read_size(theirs, values[theirs])
     if "hidden_act" in values:
         known["activation"] = to_activation(values["hidden_act"])
-    known["pooler"] = to_activation(values.get("pooler_act", "tanh"), "pooler_act")
-    wide = values.get("pooler_output_size") or 0
-    if isinstance(wide, bool) or not isinstance(wide, int):
-        raise InputError(f"config.json: pooler_output_size is {wide!r}; it must be of type int")
-    same = wide == known.get("width", Config.width)
-    return known | {"pooler_width": 0 if same else wide}
+    if known["hidden"] == 4 * known.get("width", config.width):
+        known["hidden"] = 0
+    classifies = any("Classification" in str(name) for name in values.get("architectures") or ())
+    if not classifies and values.get(POOLING) is not False:
+        known["pooler"] = to_activation(values.get("pooler_act", "tanh"), "pooler_act")
+        wide = values.get("pooler_output_size") or 0
+        if type(wide) is not int or wide < 0:
+            raise InputError(f"config.json: pooler_output_size is {wide!r}, no number of features")
+        known["pooler_width"] = 0 if wide == known.get("width", config.width) else wide
+    return known
 
 
 def write_config(cfg: Config, task: str) -> dict[str, Any]:
@@ -83,41 +90,36 @@ def write_fields(cfg: Any, task: str) -> dict[str, Any]:
     """The fields that DeiT has too.
 
     Raises:
-        InputError: a classifier without classes, or an activation without a name.
+        InputError: an activation without a name.
     """
-    if task == "image-classification" and not cfg.num_classes:
-        raise InputError(
-            "transformers keeps no classifier of 0 classes; save it for task feature-extraction"
-        )
-    return {
-        "hidden_act": from_activation(cfg.activation),
-        "image_size": write_size(cfg.image_size), "patch_size": write_size(cfg.patch_size),
+    values = {theirs: getattr(cfg, ours) for theirs, ours in FIELDS.items()}
+    values["intermediate_size"] = cfg.hidden or 4 * cfg.width
+    pooler = {
         "pooler_act": from_activation(cfg.pooler or "tanh"),
         "pooler_output_size": cfg.pooler_width or cfg.width,
-        **{theirs: getattr(cfg, ours) for theirs, ours in FIELDS.items()},
+    }
+    none = {POOLING: False} if task == "feature-extraction" and not cfg.pooler else {}
+    return {
+        **values, **pooler, **none, "hidden_act": from_activation(cfg.activation),
+        "image_size": write_size(cfg.image_size), "patch_size": write_size(cfg.patch_size),
     }  # fmt: skip
 
 
 def backbone(cfg: Config) -> list[Rule]:
     """Everything but pooler and head, without the prefix."""
-    return tokens("class_token") + layers(cfg.depth, cfg.qkv_bias) + norm("layernorm", "norm")
+    first = tokens(cfg, "class_token")
+    return first + layers(cfg.depth, cfg.qkv_bias) + norm("layernorm", "norm")
 
 
-def tokens(*special: str) -> list[Rule]:
-    """Special tokens, positions and patches."""
+def tokens(cfg: Any, *special: str) -> list[Rule]:
+    """Special tokens, positions and patches; DeiT and DINOv2 have them too."""
     theirs = {"class_token": "cls_token", "distillation_token": "distillation_token"}
     return [
         *(Rule(f"embeddings.{theirs[name]}", f"tokens/{name}", "1 1 d -> d") for name in special),
-        Rule("embeddings.position_embeddings", "tokens/positions", "1 t d -> t d"),
-        *patches("embeddings.patch_embeddings.projection"),
-    ]
-
-
-def patches(theirs: str) -> list[Rule]:
-    """A PyTorch `Conv2d` as our `Patches`."""
-    return [
-        Rule(f"{theirs}.weight", "tokens/patches/kernel", "o i p q -> p q i o"),
-        Rule(f"{theirs}.bias", "tokens/patches/bias"),
+        positions("embeddings.position_embeddings", cfg, len(special)),
+        *first_conv(
+            "embeddings.patch_embeddings.projection", "tokens/patches", cfg.in_chans, bias=True
+        ),
     ]
 
 
@@ -150,4 +152,4 @@ def head(cfg: Config, task: str) -> list[Rule]:
     """Pooler or classifier; names without the prefix where they lie under it."""
     if task == "feature-extraction":
         return dense("{prefix}pooler.dense", "pooler") if cfg.pooler else []
-    return dense("classifier", "head") if cfg.num_classes else []
+    return dense("classifier", "head")
