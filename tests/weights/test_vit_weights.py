@@ -2,10 +2,12 @@
 
 import json
 
+import draw
 import numpy as np
 import pytest
 
 import zoo
+from zoo import pretrained
 from zoo.errors import InputError
 from zoo.models import deit as deit_model
 from zoo.models import dinov2 as dinov2_model
@@ -134,6 +136,24 @@ def test_the_ratio_of_timm_gives_the_same_features(width, hidden):
     cfg = vit_model.Config(width=width, num_heads=1, hidden=hidden)
     written = json.loads(json.dumps(timm.write_config(timm.families()["vit"], cfg)))
     assert timm.read_config(timm.families()["vit"], written).hidden == hidden
+
+
+def test_a_fine_tuned_model_takes_other_images(tmp_path):
+    """Of another size, with other channels and other classes, as fine-tuning fills its model."""
+    small = dict(width=8, depth=1, num_heads=2)
+    cfg = vit_model.Config(image_size=4, patch_size=2, num_classes=3, **small)
+    variables = draw.variables(cfg.build(), **cfg.inputs())
+    zoo.save_pretrained(tmp_path, cfg.build(), variables)
+    other = vit_model.Config(image_size=(6, 2), patch_size=2, in_chans=1, num_classes=5, **small)
+    fresh = draw.variables(other.build(), **other.inputs(), seed=1)["params"]
+    found, left = pretrained.fill(pretrained.read_saved(tmp_path), other.build(), fresh)
+    assert left == ["head/bias", "head/kernel"]
+    old, new = variables["params"]["tokens"], found["tokens"]
+    kernel = old["patches"]["kernel"].sum(2, keepdims=True)
+    np.testing.assert_allclose(new["patches"]["kernel"], kernel, atol=1e-6)
+    np.testing.assert_array_equal(new["positions"][0], old["positions"][0])
+    assert new["positions"].shape == (4, 8)
+    np.testing.assert_array_equal(new["class_token"], old["class_token"])
 
 
 def test_positions_fit_another_grid():
