@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import golden_images
 import golden_models
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import tiny_texts
 from compile_cache import compiled_once  # noqa: F401 (a fixture of every test here)
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
-from tiny_runs import again, arrays_of, assert_same_bits, features_run, metrics_of
+from tiny_runs import again, arrays_of, assert_same_bits, features_run, images_run, metrics_of
 from tiny_texts import text_run
 
 import zoo
@@ -224,6 +225,26 @@ def test_resumed_and_replayed_without_the_folder(tuned, tmp_path):
     assert replay.replay(replay.plan(Path(run.workdir), "")).identical
     kept = {path.name for path in (tmp_path / "run" / "pretrained").iterdir()}
     assert kept == {"config.json", "model.safetensors"}
+
+
+def test_a_network_of_timm_is_trained_and_given_back(tmp_path):
+    """Its running statistics are the run's first ones, and those of the run are written."""
+    config, _, tensors, _ = golden_images.read("timm/resnet18")
+    config["pretrained_cfg"]["input_size"] = [1, 6, 6]  # that of the data
+    source = golden_models.write_folder(tmp_path / "timm", config, tensors)
+    run = images_run(tmp_path, model=Pretrained(), init_from=str(source), optimizer=STILL, steps=2,
+                     eval_every=2)  # fmt: skip
+    again(run)
+    out = tmp_path / "out"
+    assert cli.main(["convert", run.workdir, str(out), "--format", "timm"]) == 0
+    opened, (model, variables) = runs.open_run(run.workdir), zoo.from_pretrained(out)
+    assert model.cfg == opened.module.cfg
+    jax.tree.map(np.testing.assert_array_equal, variables, opened.variables)
+    before = tensors["bn1.running_mean"]
+    after = variables["batch_stats"]["stem"]["norm"]["mean"]
+    assert not np.array_equal(after, before)
+    assert np.corrcoef(after, before)[0, 1] > 0.5  # two steps of a tenth from where they were
+    np.testing.assert_array_equal(variables["params"]["head"]["kernel"], tensors["fc.weight"].T)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ USAGE = """usage: zoo COMMAND ...
   evaluate   metrics of a trained run on one of its splits
   predict    predictions of a trained run for files or text
   generate   texts that a language model writes on from prompts
-  convert    a trained run as a folder that transformers opens
+  convert    a trained run as a folder that transformers or timm opens
   doctor     what is wrong with a run folder or the installation, and what to do
   replay     run a run again and compare every logged step, bit by bit
   compare    two runs: the first step that differs, and the likely cause
@@ -117,12 +117,14 @@ class Predict:
 
 @dataclass(frozen=True)
 class Convert:
-    """Writes a trained run as a folder that transformers opens: model, labels, tokenizer."""
+    """Writes a trained run as a folder that transformers or timm opens, with its tokenizer."""
 
     run: Positional[Path]
     """The run folder."""
     folder: Positional[Path]
     """Where to write; made where it does not exist."""
+    format: str = "transformers"
+    """The library that is to open it: transformers, or timm for models of images."""
     checkpoint: str = "last"
     """last, best (by the validation score) or a step."""
     config: str = ""
@@ -261,7 +263,7 @@ def convert_command(options: Convert) -> int:
     from zoo.inference.export import convert
 
     opened = runs.open_run(options.run, options.checkpoint, _module(options.config), _warn)
-    convert(opened, options.folder)
+    convert(opened, options.folder, options.format)
     print(f"{options.folder}: {options.run} at step {opened.step}, as transformers keeps it")
     return 0
 

@@ -23,7 +23,7 @@ PROBLEMS = {
 """Their names of our tasks, for models of text classification."""
 
 
-def convert(opened: OpenedRun, directory: Path) -> None:
+def convert(opened: OpenedRun, directory: Path, format: str = "transformers") -> None:
     """Writes config.json, model.safetensors and the tokenizer's files.
 
     The folder names the classes as the data do. A regression's outputs are in the units of the
@@ -32,9 +32,10 @@ def convert(opened: OpenedRun, directory: Path) -> None:
     Args:
         opened: a run folder, opened.
         directory: made where it does not exist.
+        format: the library that is to open it, `transformers` or `timm`.
 
     Raises:
-        InputError: a model or head that transformers does not have, or the folder of a run.
+        InputError: a model or head that the library does not have, or the folder of a run.
     """
     if (directory / "checkpoints").exists():
         raise InputError(f"{directory} is a run folder; choose another one for the conversion")
@@ -45,7 +46,7 @@ def convert(opened: OpenedRun, directory: Path) -> None:
     if isinstance(task, Regression):
         params = _in_units(params, task)
     module = cfg.build(opened.module.task, opened.module.dtype, opened.module.param_dtype)
-    save_pretrained(directory, module, opened.variables | {"params": params})
+    save_pretrained(directory, module, opened.variables | {"params": params}, format)
     kind = next((name for of, name in PROBLEMS.items() if isinstance(task, of)), None)
     if kind and module.task == "text-classification":
         path = directory / "config.json"

@@ -288,10 +288,10 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The way back: `params`, and `batch_stats` where there are any."""
     parts: dict[str, dict[str, Any]] = {"params": {}}
     for path, leaf in flat.items():
-        of, name = ("batch_stats", path.removeprefix(STATISTICS)) if path.startswith(
-            STATISTICS
-        ) else ("params", path)  # fmt: skip
-        parts.setdefault(of, {})[name] = leaf
+        if path.startswith(STATISTICS):
+            parts.setdefault("batch_stats", {})[path.removeprefix(STATISTICS)] = leaf
+        else:
+            parts["params"][path] = leaf
     return {of: unflatten_dict(part, sep="/") for of, part in parts.items()}
 
 

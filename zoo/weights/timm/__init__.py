@@ -227,7 +227,7 @@ def _read_arg(family: types.ModuleType, cfg: Any, name: str, value: Any) -> dict
         made = arg.read(tuple(value) if isinstance(value, list) else value, cfg)
         return {arg.field: made}
     allowed = family.ONLY.get(name, (0,) if name in COMMON else ())
-    if value in allowed and not isinstance(value, bool) or any(value is one for one in allowed):
+    if any(value == one and (type(value) is bool) == (type(one) is bool) for one in allowed):
         return {}
     told = f", only {' or '.join(map(repr, allowed))}" if allowed else ""
     raise InputError(f"config.json: timm's argument {name} {value!r} is not implemented{told}")
