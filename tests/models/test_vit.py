@@ -158,6 +158,8 @@ def test_dinov2_hides_patches():
     np.testing.assert_array_equal(a, b)
     np.testing.assert_allclose(a[::2], seen[::2], atol=1e-6)
     assert np.abs(a[1] - seen[1]).max() > 1e-3
+    with pytest.raises(InputError, match="this model has no mask_token"):
+        made("dinov2", mask_token=False)[0].apply(variables, IMAGE, hidden)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

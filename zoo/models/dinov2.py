@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from zoo.errors import InputError
 from zoo.models.registry import Size, check_task
 from zoo.nn.activation import activation
 from zoo.nn.dropout import Dropout
@@ -124,9 +125,12 @@ class DINOv2(nn.Module):
                 ``rngs={"dropout": key}``.
 
         Raises:
-            InputError: images without a patch, or of another number of channels.
+            InputError: images without a patch, or of another number of channels; hidden patches
+                where there is no mask token.
         """
         cfg = self.cfg
+        if hidden is not None and not cfg.mask_token:
+            raise InputError("this model has no mask_token to put in the place of hidden patches")
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x_BTD = ImageTokens(
             cfg.width, pair(cfg.image_size), pair(cfg.patch_size), cfg.in_chans, ("class_token",),
