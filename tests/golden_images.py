@@ -15,12 +15,16 @@ import numpy as np
 FOLDER = Path(__file__).parent / "golden" / "images"
 RESNET = dict(depths=[1, 2], hidden_sizes=[8, 12], embedding_size=6, num_channels=2)
 STAGES = dict(layers=(1, 1, 1, 1), channels=(4, 3, 5, 6), in_chans=1)
+VIT = dict(img_size=(19, 26), patch_size=(9, 13), embed_dim=6, depth=1, num_heads=2, in_chans=1)
 MODELS = {
     "ResNetModel": RESNET | {"layer_type": "basic"},
     "ResNetForImageClassification": RESNET | {"num_labels": 3, "downsample_in_bottleneck": True},
     "timm/resnet18": STAGES | {"num_classes": 3},
     "timm/resnet50 features": STAGES | {"num_classes": 0, "global_pool": "catavgmax"},
     "timm/resnext50_32x4d": STAGES | {"num_classes": 2, "cardinality": 2, "base_width": 32},
+    "timm/vit_tiny_patch16_224": VIT | {"num_classes": 3, "mlp_ratio": 1.5},
+    "timm/vit_base_patch32_224 mean": VIT | {"num_classes": 0, "global_pool": "avg"},
+    "timm/deit_tiny_distilled_patch16_224": VIT | {"num_classes": 3, "qkv_bias": False},
 }
 SIZE = (2, 19, 26)
 """Images, their height and width."""

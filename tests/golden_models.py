@@ -52,7 +52,22 @@ MIXTRAL = dict(
     vocab_size=13, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
     num_key_value_heads=1, intermediate_size=4, max_position_embeddings=16, num_local_experts=3,
 )  # fmt: skip
+VIT = dict(
+    hidden_size=6, num_hidden_layers=1, num_attention_heads=2, intermediate_size=5, image_size=6,
+    patch_size=3, layer_norm_eps=1e-3,
+)  # fmt: skip
+DINOV2 = dict(
+    hidden_size=6, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=2, image_size=6,
+    patch_size=3, layer_norm_eps=1e-3,
+)  # fmt: skip
 MODELS = {
+    "ViTModel": VIT | {"qkv_bias": False, "pooler_output_size": 4},
+    "ViTForImageClassification": VIT | {"num_labels": 3, "image_size": [6, 9], "num_channels": 1},
+    "DeiTModel": VIT,
+    "DeiTForImageClassification": VIT | {"num_labels": 3, "hidden_act": "relu"},
+    "DeiTForImageClassificationWithTeacher": VIT | {"num_labels": 3},
+    "Dinov2Model": DINOV2 | {"use_swiglu_ffn": True},
+    "Dinov2ForImageClassification": DINOV2 | {"num_labels": 3, "layerscale_value": 0.1},
     "ModernBertModel": MODERN,
     "ModernBertForMaskedLM": MODERN | {"mlp_bias": True, "hidden_activation": "gelu_new"},
     "ModernBertForSequenceClassification": MODERN | {"num_labels": 3,
@@ -139,17 +154,12 @@ def write(names):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
-        shape = (2, 2, 7) if "MultipleChoice" in name else (2, 7)
-        given = {
-            "input_ids": rng.integers(1, fields["vocab_size"], shape),
-            "attention_mask": np.ones(shape, np.int64),
-        }
-        given["attention_mask"][..., 0, 5:] = 0
-        given["input_ids"] *= given["attention_mask"]  # 0 is padding
-        if "type_vocab_size" in fields:
-            given["token_type_ids"] = rng.integers(0, 2, shape)
+        given = pictures(fields, rng) if "image_size" in fields else texts(name, fields, rng)
+        tensors = {key: torch.tensor(value) for key, value in given.items()}
+        if "image" in tensors:  # ours have the channels last
+            tensors["pixel_values"] = tensors.pop("image").permute(0, 3, 1, 2)
         with torch.no_grad():
-            found = model(**{key: torch.tensor(value) for key, value in given.items()})
+            found = model(**tensors)
         with tempfile.TemporaryDirectory() as place:
             model.save_pretrained(place)
             config = json.loads((Path(place) / "config.json").read_text())
@@ -160,6 +170,27 @@ def write(names):
             for key, value in values.items():
                 kept[f"{part}/{key}"] = np.asarray(value)
         np.savez_compressed(FOLDER / f"{name}.npz", **kept)
+
+
+def texts(name, fields, rng):
+    """Two rows of ids, the first padded."""
+    shape = (2, 2, 7) if "MultipleChoice" in name else (2, 7)
+    given = {
+        "input_ids": rng.integers(1, fields["vocab_size"], shape),
+        "attention_mask": np.ones(shape, np.int64),
+    }
+    given["attention_mask"][..., 0, 5:] = 0
+    given["input_ids"] *= given["attention_mask"]  # 0 is padding
+    if "type_vocab_size" in fields:
+        given["token_type_ids"] = rng.integers(0, 2, shape)
+    return given
+
+
+def pictures(fields, rng):
+    """Two pictures."""
+    size = fields["image_size"] if isinstance(fields["image_size"], list) else [6, 6]
+    shape = (2, *size, fields.get("num_channels", 3))
+    return {"image": rng.normal(size=shape).astype(np.float32)}
 
 
 def write_state_dict():

@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 from zoo.errors import InputError
 from zoo.hub import find_folder
 from zoo.models import registry
+from zoo.nn.patches import grid
 from zoo.parallel.mesh import state_shardings
 from zoo.weights import loading, timm
 from zoo.weights.configs import check_sizes, read_labels
@@ -55,8 +56,8 @@ def from_pretrained(
         weights: name of a file of the folder that `torch.save` wrote, such as `pytorch_model.bin`;
             such a file is read only when asked for.
         **config_changes: new values for fields of the Config, such as `num_classes=3`; for other
-            `in_chans` the first convolution is made to fit as timm does, and `num_classes=0` is the
-            model without classifier.
+            `in_chans` the first convolution is made to fit as timm does, for another `image_size`
+            learned positions are resized, and `num_classes=0` is the model without classifier.
 
     Raises:
         InputError: no such folder or name, an unknown model, a value of config.json that is not
@@ -78,6 +79,7 @@ def from_pretrained(
         plan = loading.plan(
             family, cfg, task, saved.task, tensors, {k: v.shape for k, v in flat.items()},
             "num_classes" in config_changes, "in_chans" in config_changes,
+            _saved_grid(saved.cfg),
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
@@ -185,7 +187,7 @@ def fill(saved: Saved, module: nn.Module, variables: Any) -> tuple[dict[str, Any
     try:
         plan = loading.plan(
             saved.family, module.cfg, module.task, saved.task, open_tensors(saved.folder),
-            {path: leaf.shape for path, leaf in flat.items()}, True,
+            {path: leaf.shape for path, leaf in flat.items()}, True, True, _saved_grid(saved.cfg),
         )  # fmt: skip
         found = plan.read(place)
     except InputError as error:
@@ -297,6 +299,11 @@ def _init(module: nn.Module, paths: list[str]) -> dict[str, jax.Array]:
         return {path: flat[path] for path in paths}
 
     return jax.jit(run)(jax.random.key(0))
+
+
+def _saved_grid(cfg: Any) -> tuple[int, int] | None:
+    """The grid of patches of a Config that has patches."""
+    return grid(cfg.image_size, cfg.patch_size) if hasattr(cfg, "patch_size") else None
 
 
 def _inside(folder: Path, name: str) -> Path:

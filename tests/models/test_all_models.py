@@ -22,6 +22,8 @@ from zoo.models import (
     albert,
     bert,
     cnn,
+    deit,
+    dinov2,
     distilbert,
     electra,
     gemma,
@@ -39,6 +41,7 @@ from zoo.models import (
     roberta,
     transformer,
     vgg,
+    vit,
 )
 from zoo.weights import loading
 
@@ -335,6 +338,53 @@ TABLE = {
                        hidden=12, num_experts=2, max_length=16, window=3, tied=True,
                        attention_dropout=0.1, router_jitter=0.1),
         (2, 16, 5),
+    ),
+    "vit": Row(
+        vit.Config(image_size=(4, 6), patch_size=2, width=8, depth=2, num_heads=2, hidden=12,
+                   num_classes=3, embed_dropout=0.1, dropout=0.1, attention_dropout=0.1,
+                   mlp_dropout=0.1, drop_path=0.1, head_dropout=0.1),
+        (2, 3),
+        no_gradient=("key/bias",), sharpen=20.0,
+    ),
+    "vit every token": Row(
+        vit.Config(image_size=4, patch_size=(1, 2), width=8, depth=1, num_heads=2, hidden=12,
+                   qkv_bias=False, num_classes=3, global_pool=""),
+        (2, 9, 3), sharpen=20.0,
+    ),
+    "vit features of the mean": Row(
+        vit.Config(image_size=4, patch_size=2, width=8, depth=1, num_heads=2, hidden=12,
+                   num_classes=0, global_pool="avg"),
+        (2, 8),
+        no_gradient=("key/bias",), sharpen=20.0,
+    ),
+    "vit tokens": Row(
+        vit.Config(image_size=4, patch_size=2, width=8, depth=1, num_heads=2, global_pool=""),
+        (2, 5, 8), task="feature-extraction",
+        no_gradient=("key/bias",), sharpen=20.0,
+    ),
+    "deit": Row(
+        deit.Config(image_size=(4, 6), patch_size=2, width=8, depth=1, num_heads=2, hidden=12,
+                    num_classes=3, drop_path=0.1, head_dropout=0.1),
+        (2, 3),
+        no_gradient=("key/bias",), sharpen=20.0,
+    ),
+    "deit features": Row(
+        deit.Config(image_size=4, patch_size=2, width=8, depth=1, num_heads=2, hidden=12,
+                    qkv_bias=False),
+        (2, 8), task="feature-extraction", sharpen=20.0,
+    ),
+    "dinov2": Row(
+        dinov2.Config(image_size=(4, 6), patch_size=2, width=8, depth=1, num_heads=2, hidden=12,
+                      num_classes=3, drop_path=0.1),
+        (2, 3), task="image-classification",
+        no_gradient=("key/bias", "mask_token"),  # no patch is hidden
+        sharpen=20.0,
+    ),
+    "dinov2 gated": Row(
+        dinov2.Config(image_size=4, patch_size=2, width=8, depth=1, num_heads=2, hidden=12,
+                      gated=True, mask_token=False, layer_scale=0.5, num_classes=3),
+        (2, 3), task="image-classification",
+        no_gradient=("key/bias",), sharpen=20.0,
     ),
     "mixtral classes": Row(
         mixtral.Config(vocab_size=5, width=10, depth=1, num_heads=2, num_kv_heads=2, head_dim=4,

@@ -150,6 +150,26 @@ def typed(name: str, value: Any, hint: Any) -> Any:
     return float(value) if hint is float else value
 
 
+def read_size(name: str, value: Any) -> int | tuple[int, int]:
+    """A size of config.json: one number, or height and width.
+
+    Raises:
+        InputError: it is neither, or no size of a picture.
+    """
+    parts = value if isinstance(value, list) else [value, value]
+    whole = all(isinstance(part, int) and not isinstance(part, bool) for part in parts)
+    if len(parts) != 2 or not whole or not all(1 <= part <= 2**16 for part in parts):
+        raise InputError(
+            f"config.json: {name} is {value!r}; it must be a number of pixels, or height and width"
+        )
+    return parts[0] if parts[0] == parts[1] else (parts[0], parts[1])
+
+
+def write_size(size: int | tuple[int, int]) -> int | list[int]:
+    """A size as config.json has it."""
+    return size if isinstance(size, int) else list(size)
+
+
 def head_dropout(values: Mapping[str, Any], known: Mapping[str, Any]) -> float:
     """The rate before a classifier, which is that of the rest where none is given.
 

@@ -22,6 +22,7 @@ from zoo.errors import InputError
 from zoo.weights.configs import write_labels
 from zoo.weights.files import INDEX, SINGLE, Tensor
 from zoo.weights.mapping import STATISTICS, FirstConv, Rule, at_prefix, names, under
+from zoo.weights.positions import Positions
 from zoo.weights.torch_zip import TorchTensor
 
 MAX_SHARD = 5 * 10**9  # bytes of a file, as transformers cuts them
@@ -115,6 +116,7 @@ def plan(
     shapes: Shapes,
     new_head: bool = False,
     new_channels: bool = False,
+    saved_grid: tuple[int, int] | None = None,
 ) -> Plan:
     """Matches tensors and parameters.
 
@@ -128,6 +130,7 @@ def plan(
         shapes: of all parameters and statistics by path.
         new_head: whether a head of other shapes is initialised anew too.
         new_channels: whether the first convolution is made to fit images of other channels.
+        saved_grid: of the patches whose positions were saved, where they are made to fit another.
 
     Raises:
         InputError: anything is missing, left over, or of the wrong shape or dtype; all of it is
@@ -141,6 +144,8 @@ def plan(
     for rule in under(prefix, family.backbone(cfg)) + head:
         if isinstance(rule, FirstConv) and not new_channels:
             rule = dataclasses.replace(rule, channels=None)
+        if isinstance(rule, Positions):
+            rule = dataclasses.replace(rule, saved=saved_grid)
         absent = [name for name in names(rule.theirs) if name not in named]
         fitting = [] if absent else _misfits(rule, named, shapes)
         other = rule in head and (

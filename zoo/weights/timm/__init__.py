@@ -12,6 +12,7 @@ One module for each of our model files that timm has too, of the same name (`res
     FIRST_CONV, CLASSIFIER              their names of the layer(s) that see the image and that
                                         give the classes: a string, or a tuple of strings
     IGNORED: tuple[str, ...]            patterns of names of tensors that are of no use
+    NOT_COMPARED: tuple[str, ...]       optional: fields that timm need not have when we write
     backbone(cfg), head(cfg, task)      the rules, as for the tables of transformers
 
 The arguments in `COMMON` need no line where the Config has their field. An argument in no list is
@@ -62,7 +63,8 @@ class Arg:
 
     Attributes:
         field: of the Config.
-        read: the field's value from the argument's and the architecture's Config.
+        read: the field's value from the argument's and a Config that has the values of the
+            arguments that are fields themselves.
         write: the way back, from the field's value and the model's Config.
     """
 
@@ -131,12 +133,9 @@ def read_config(family: types.ModuleType, values: Mapping[str, Any]) -> Any:
     given |= values.get("model_args") or {}
     if "img_size" not in _args(family, cfg):
         given.pop("img_size", None)  # timm resizes its pictures to it; the model takes any
-    for name, value in given.items():
-        changes |= _read_arg(family, cfg, name, value)
-    try:
-        cfg = registry.replace(cfg, **changes)
-    except InputError as error:
-        raise InputError(f"config.json: {error}") from None
+    for name in sorted(given, key=lambda name: isinstance(family.ARGS.get(name), Arg)):
+        changes |= _read_arg(family, _changed(cfg, changes), name, given[name])
+    cfg = _changed(cfg, changes)
     return dataclasses.replace(cfg, labels=_read_labels(values, source, cfg.num_classes))
 
 
@@ -173,7 +172,7 @@ def write_config(family: types.ModuleType, cfg: Any) -> dict[str, Any]:
         differing = {
             field.name
             for field in dataclasses.fields(cfg)
-            if field.name not in NOT_COMPARED
+            if field.name not in (*NOT_COMPARED, *getattr(family, "NOT_COMPARED", ()))
             and getattr(cfg, field.name) != getattr(base, field.name)
         }
         args = {}
@@ -232,6 +231,13 @@ def _read_arg(family: types.ModuleType, cfg: Any, name: str, value: Any) -> dict
         return {}
     told = f", only {' or '.join(map(repr, allowed))}" if allowed else ""
     raise InputError(f"config.json: timm's argument {name} {value!r} is not implemented{told}")
+
+
+def _changed(cfg: Any, changes: Mapping[str, Any]) -> Any:
+    try:
+        return registry.replace(cfg, **changes)
+    except InputError as error:
+        raise InputError(f"config.json: {error}") from None
 
 
 def _image_size(value: Any) -> list[int]:
