@@ -66,7 +66,7 @@ def decode(content: bytes, size: int, channels: int) -> np.ndarray:
 
     image = open_picture(content)
     with readable():
-        image = _eight_bits(image, pil).convert("RGB" if channels == 3 else "L")
+        image = eight_bits(image).convert("RGB" if channels == 3 else "L")
         if image.size != (size, size):
             image = ops.fit(image, (size, size), pil.Resampling.BILINEAR)
     return np.asarray(image, np.uint8).reshape(size, size, channels)
@@ -141,7 +141,14 @@ class _Quiet:
 _QUIET = _Quiet()
 
 
-def _eight_bits(image, pil):
+def eight_bits(image: Image) -> Image:
+    """A picture of 8-bit pixels on white, of whatever mode.
+
+    Raises:
+        ValueError: floating-point pixels, or integers beyond 16 bits.
+    """
+    from PIL import Image as pil
+
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):

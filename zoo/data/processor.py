@@ -133,7 +133,21 @@ class Processor:
         Raises:
             ValueError: see `zoo.data.decode.open_picture`; or a size that leaves no pixel.
         """
-        return self._fit(open_picture(content, self._upright), from_file=True)
+        return self._fit(self.picture(content))
+
+    def picture(self, content: bytes) -> Image:
+        """An image file's picture in its own size, of mode RGB or L.
+
+        Raises:
+            ValueError: see `zoo.data.decode.open_picture`.
+        """
+        picture = open_picture(content, self._upright)
+        with readable():  # the reference makes all files RGB before anything else sees them
+            return self._opaque(picture.convert("RGB"))
+
+    def _opaque(self, picture: Image) -> Image:
+        picture = _on_white(picture) if self._on_white else picture
+        return picture.convert("RGB" if self._values.shape[1] == 3 else "L")
 
     def _attempt(self, numbered: tuple[int, Any]) -> np.ndarray | str:
         number, picture = numbered
@@ -143,19 +157,15 @@ class Processor:
             except (OSError, ValueError) as error:
                 return f"{picture}: {getattr(error, 'strerror', None) or error}"
         try:
-            return self._fit(_as_picture(picture))
+            picture = _as_picture(picture)
+            with readable():
+                picture = self._opaque(picture)
+            return self._fit(picture)
         except ValueError as error:
             return f"picture {number}: {error}"
 
-    def _fit(self, picture: Image, from_file: bool = False) -> np.ndarray:
-        channels = self._values.shape[1]
-        with readable():
-            if from_file:  # made RGB by the reference before anything else sees them
-                picture = picture.convert("RGB")
-            if self._on_white:
-                picture = _on_white(picture)
-            pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
-        pixels = pixels.reshape(*pixels.shape[:2], channels)
+    def _fit(self, picture: Image) -> np.ndarray:
+        pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
         if self._resize:
             pixels = self._resize(pixels)
         for crop in self._crops:
