@@ -19,7 +19,8 @@ from zoo.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -163,9 +163,7 @@ class ImageFolder:
                 f"{self.path}: expected a folder per class with images inside, found "
                 f"{len(names)} class{'es' * (not names)} {', '.join(names)}"
             )
-        prepare = self._open_processor()
-        shape = prepare.shape if prepare else (self.image_size, self.image_size, self.channels)
-        prepare = prepare or _Own(self.image_size, self.channels)
+        prepare, shape = self._preparation()
         keep = len(files) * int(np.prod(shape)) * 4 <= IN_MEMORY
 
         def look(file: tuple[Path, str, str | None]) -> tuple[Any, ...] | str:
@@ -195,8 +193,9 @@ class ImageFolder:
             mean = sums[0] / (len(train) * self.image_size**2)
             std = np.sqrt(np.maximum(sums[1] / (len(train) * self.image_size**2) - mean**2, 0))
             std = np.where(std <= 1e-6, 1.0, std)
-            known = {"statistics": {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}}
-            prepare = _Own(self.image_size, self.channels, **known["statistics"])
+            statistics = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
+            prepare = _Own(self.image_size, self.channels, **statistics)
+            known: dict[str, Any] = {"statistics": statistics}
         else:
             known = {"columns": {"processor": prepare.name, "settings": prepare.settings}}
             form = [shape, prepare.name, prepare.settings]
@@ -219,9 +218,11 @@ class ImageFolder:
             opened[name] = ImageFiles(paths, label[members], cache, prepare, len(names))
         return Data(opened, info)
 
-    def _open_processor(self) -> Processor | None:
+    def _preparation(self) -> tuple[_Own | Processor, tuple[int, int, int]]:
+        """What prepares the images, and the shape of one."""
         if not self.processor:
-            return None
+            own = _Own(self.image_size, self.channels)
+            return own, (self.image_size, self.image_size, self.channels)
         from zoo.data.processor import load_processor
 
         processor = load_processor(self.processor)
@@ -230,7 +231,7 @@ class ImageFolder:
                 f"{self.processor}: its images differ in size, since it neither crops nor makes "
                 "sides equal; a batch needs one size"
             )
-        return processor
+        return processor, processor.shape
 
     def _files(self) -> list[tuple[Path, str, str | None]]:
         """Every file with its class and the split that its folder states."""

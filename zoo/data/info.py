@@ -199,7 +199,8 @@ class Arrays:
         batch = {key: array.take(indices, axis=0) for key, array in self._arrays.items()}
         pixels = batch["image"]
         if pixels.dtype != np.uint8:  # normalised already, which lost nothing
-            pixels = np.rint(pixels * np.float32(self._std) + np.float32(self._mean))
+            pixels = pixels * np.asarray(self._std, np.float32)
+            pixels = np.rint(pixels + np.asarray(self._mean, np.float32))
             pixels = pixels.astype(np.uint8)
         found = [
             change(i, pil.fromarray(one[..., 0] if one.shape[-1] == 1 else one))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,6 @@ from zoo.hub import find_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Picture = "str | Path | Image | np.ndarray"
 
 
 def load_processor(path: str | Path, **changes: Any) -> Processor:
@@ -106,10 +103,7 @@ class Processor:
 
     def pixels(self, pictures: Any) -> list[np.ndarray]:
         """The pictures resized and cropped, each uint8 `[H, W, C]`; see `__call__`."""
-        single = isinstance(pictures, str | Path) or not hasattr(pictures, "__iter__")
-        if hasattr(pictures, "ndim"):
-            single = pictures.ndim < 4
-        several: Sequence[Any] = [pictures] if single else list(pictures)
+        several = [pictures] if _is_one(pictures) else list(pictures)
         if not several:
             raise InputError("no picture was given")
         found = in_threads(self._attempt, list(enumerate(several)))
@@ -195,6 +189,12 @@ class Processor:
 
     def __repr__(self) -> str:
         return f"Processor({self.name}, {self.shape or 'any size'})"
+
+
+def _is_one(pictures: Any) -> bool:
+    if isinstance(pictures, str | Path) or not hasattr(pictures, "__iter__"):
+        return True
+    return getattr(pictures, "ndim", 4) < 4
 
 
 def _values(read: Reader) -> np.ndarray:

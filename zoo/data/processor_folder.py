@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from zoo.data.folder_files import read_json
-from zoo.data.resizing import FILTERS, Crop, Resize
+from zoo.data.resizing import FILTERS, Crop, Resize, Rule
 from zoo.errors import InputError
 
 FILE, JOINT, MODEL = "preprocessor_config.json", "processor_config.json", "config.json"
@@ -61,6 +61,13 @@ _OF_MODELS = {
     "MobileNetV1ImageProcessor": ("mobilenet_v1",),
     "MobileNetV2ImageProcessor": ("mobilenet_v2",),
 }
+_RULES: dict[Rule, tuple[str, ...]] = {
+    "exact": ("height", "width"),
+    "shortest": ("shortest_edge",),
+    "between": ("shortest_edge", "longest_edge"),
+    "within": ("max_height", "max_width"),
+}
+"""Keys of `size` that choose a rule."""
 _NO_PIXELS = (
     "_processor_class", "_valid_processor_keys", "auto_map", "backend", "do_reduce_labels",
     "device", "disable_grouping", "feature_extractor_type", "image_processor_type",
@@ -145,12 +152,12 @@ class Reader:
 
     def flag(self, key: str) -> bool:
         """True or false."""
-        value = self._settings.get(key)
+        value: Any = self._settings.get(key)
         return bool(value) if value in (None, False, True) else self._wrong(key, "true or false")
 
     def number(self, key: str) -> float:
         """A positive number."""
-        value = self._settings.get(key)
+        value: Any = self._settings.get(key)
         return value if _number(value) and value > 0 else self._wrong(key, "a positive number")
 
     def moments(self, mean: str, std: str) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +165,7 @@ class Reader:
         number without list is that of all."""
         found = []
         for key in (mean, std):
-            value = self._settings.get(key)
+            value: Any = self._settings.get(key)
             numbers = list(value) if isinstance(value, list | tuple) else [value]
             if len(numbers) not in (1, 3) or not all(map(_number, numbers)):
                 self._wrong(key, "one or three numbers")
@@ -175,7 +182,7 @@ class Reader:
 
     def filter(self, key: str) -> int:
         """Pillow's number of a filter, from that number or its name."""
-        value = self._settings.get(key)
+        value: Any = self._settings.get(key)
         if isinstance(value, str) and value in FILTERS:
             return FILTERS[value]
         if isinstance(value, int) and not isinstance(value, bool) and value in FILTERS.values():
@@ -184,7 +191,7 @@ class Reader:
 
     def sides(self, key: str, square: bool = True) -> dict[str, int]:
         """A size as a mapping: a number is both sides (or the shorter), a list height and width."""
-        value = self._settings.get(key)
+        value: Any = self._settings.get(key)
         if isinstance(value, int):
             value = {"height": value, "width": value} if square else {"shortest_edge": value}
         elif isinstance(value, list | tuple) and len(value) == 2:
@@ -205,12 +212,7 @@ class Reader:
     def resize(self) -> Resize:
         """The rule that the keys of `size` choose."""
         size = self.sides("size", self.flag("default_to_square"))
-        for rule, keys in (
-            ("exact", ("height", "width")),
-            ("shortest", ("shortest_edge",)),
-            ("between", ("shortest_edge", "longest_edge")),
-            ("within", ("max_height", "max_width")),
-        ):
+        for rule, keys in _RULES.items():
             if set(size) == set(keys):
                 return Resize(rule, (size[keys[0]], size[keys[-1]]), self.filter("resample"))
         return self._wrong(
@@ -227,9 +229,8 @@ class Reader:
             if resize.rule != "shortest":
                 self._wrong("size", "a shortest_edge")
             if side < 384:
-                resize = Resize(
-                    "shortest", (int(side / self.number("crop_pct")),) * 2, resize.filter
-                )
+                larger = int(side / self.number("crop_pct"))
+                resize = Resize("shortest", (larger, larger), resize.filter)
                 crops = (Crop((side, side), "transformers"),)
             else:
                 resize = Resize("exact", (side, side), resize.filter)
@@ -253,7 +254,10 @@ class Reader:
         if mode == "squash":
             return Resize("exact", scaled, kind), (Crop(window, "timm"),)
         if mode == "border":
-            fill = tuple(round(255 * value) for value in self._settings["mean"])
+            mean = self._settings["mean"]
+            if not isinstance(mean, list | tuple) or not all(map(_number, mean)):
+                self._wrong("mean", "a number for each channel")
+            fill = tuple(round(255 * value) for value in mean)
             return Resize("contain", scaled, kind), (Crop(window, "timm", fill),)
         if mode != "center":
             self._wrong("crop_mode", "center, squash or border")
@@ -261,7 +265,7 @@ class Reader:
         return Resize(rule, scaled, kind), (Crop(window, "timm"),)
 
     def _wrong(self, key: str, expected: str) -> Any:
-        value = self._settings.get(key)
+        value: Any = self._settings.get(key)
         raise InputError(f"{self._where}: {key} is {value!r}, expected {expected}")
 
 

@@ -14,13 +14,14 @@ import numpy as np
 
 FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 """Pillow's number of each filter."""
+Rule = Literal["exact", "shortest", "between", "within", "cover", "contain"]
 
 
 @dataclass(frozen=True)
 class Resize:
     """A rule for the new size, and a filter."""
 
-    rule: Literal["exact", "shortest", "between", "within", "cover", "contain"]
+    rule: Rule
     """`exact`: (height, width). `shortest`: the shorter side becomes size[0]. `between`: it does,
     but the longer at most size[1]. `within`: as large as fits into (height, width). `cover` and
     `contain`: as small as covers it, as large as it contains, to the nearest pixel."""
