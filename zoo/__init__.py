@@ -20,6 +20,7 @@ _VERBS = {
     "from_pretrained": "zoo.pretrained",
     "save_pretrained": "zoo.pretrained",
     "load_tokenizer": "zoo.data.tokenizer",
+    "load_processor": "zoo.data.processor",
     "generate": "zoo.inference.generate",
 }
 
@@ -27,11 +28,12 @@ _PARTS = ("inspect",)
 
 __all__ = [
     "__version__", "create_model", "features", "from_pretrained", "generate", "init", "inspect",
-    "list_models", "load_tokenizer", "save_pretrained", "summary",
+    "list_models", "load_processor", "load_tokenizer", "save_pretrained", "summary",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from zoo import inspect
+    from zoo.data.processor import load_processor
     from zoo.data.tokenizer import load_tokenizer
     from zoo.inference.generate import generate
     from zoo.inspect.features import features

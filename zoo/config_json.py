@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 from zoo import data, tasks
 from zoo.config import EXECUTION, Optimizer, Pretrained, Run, check
+from zoo.data import Augment
 from zoo.errors import InputError
 from zoo.models import registry
 
@@ -56,8 +57,8 @@ def from_json(values: dict[str, Any], module: ModuleType | None = None) -> Run:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The experiment fields in which two resolved configs differ, as `path: old -> new`.
 
-    A field of the run or of its optimizer that one does not have, because an older version wrote
-    it, has its default there.
+    A field of the run, its optimizer or its augmentation that one does not have, because an older
+    version wrote it, has its default there.
     """
     found = []
     defaults = {
@@ -66,7 +67,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if part.default is not dataclasses.MISSING
     }
 
-    optimizer = _nested(Optimizer())
+    nested = {"optimizer": _nested(Optimizer()), "augment": _nested(Augment())}
 
     def walk(path: str, a: Any, b: Any) -> None:
         if isinstance(a, dict) and isinstance(b, dict):
@@ -77,8 +78,9 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
     def filled(values: dict[str, Any]) -> dict[str, Any]:
         values = defaults | values
-        if isinstance(values.get("optimizer"), dict):
-            values["optimizer"] = {**optimizer, **values["optimizer"]}
+        for name, known in nested.items():
+            if isinstance(values.get(name), dict):
+                values[name] = {**known, **values[name]}
         return {k: v for k, v in values.items() if k not in EXECUTION}
 
     old, new = filled(old), filled(new)

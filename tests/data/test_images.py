@@ -1,13 +1,16 @@
 """Image folders and hostile image files."""
 
 import io
+import json
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import zoo
 from zoo.data import ImageFolder, Info
-from zoo.data.decode import decode
+from zoo.data.decode import decode, in_threads
 from zoo.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -71,6 +74,46 @@ def test_prediction_prepares_images_as_training_did(folder):
     for bad in ([], [str(folder / "none.png")]):
         with pytest.raises(InputError):
             source.encode(bad, info)
+
+
+def test_a_processor_prepares_the_images(folder, monkeypatch, tmp_path_factory):
+    home = tmp_path_factory.mktemp("processor")
+    values = {"image_processor_type": "ViTImageProcessor", "size": 6, "image_std": [0.2, 0.3, 0.4]}
+    (home / "preprocessor_config.json").write_text(json.dumps(values))
+    source = ImageFolder(str(folder), processor=str(home))
+    data = source.open()
+    assert data.info.inputs == {"image": ((6, 6, 3), "float32")} and not data.info.statistics
+    assert data.info.fingerprint != ImageFolder(str(folder), 6).open().info.fingerprint
+    train = data.splits["train"]
+    processor = zoo.load_processor(home)
+    names = train.names(range(5))
+    expected = processor(names)
+    np.testing.assert_array_equal(train.rows(np.arange(5))["image"], expected)
+    monkeypatch.setattr("zoo.data.images.IN_MEMORY", 0)
+    lazy = source.open()
+    np.testing.assert_array_equal(lazy.splits["train"].rows(np.arange(5))["image"], expected)
+    # What a run folder keeps is enough: the processor's folder may go.
+    info = Info.from_json(json.loads(json.dumps(data.info.to_json())))
+    (home / "preprocessor_config.json").unlink()
+    np.testing.assert_array_equal(source.encode(names, info)[1]["image"], expected)
+    (home / "preprocessor_config.json").write_text(json.dumps(values | {"do_resize": False}))
+    with pytest.raises(InputError, match="a batch needs one size"):
+        source.open()
+
+
+def test_all_unreadable_files_of_a_prediction_are_named(folder):
+    for name in ("x.png", "y.png"):
+        (folder / "cat" / name).write_bytes(b"no image")
+    info = ImageFolder(str(folder), 8, on_bad="skip").open().info
+    with pytest.raises(InputError, match=r"x\.png: unreadable[^\n]*\n  .*y\.png: unreadable"):
+        ImageFolder(str(folder), 8).encode([str(folder / "cat")], info)
+
+
+def test_threads_leave_warnings_as_they_were():
+    content = encoded(pixels(64))
+    before = list(warnings.filters)
+    assert len(in_threads(lambda _: decode(content, 8, 3), range(64))) == 64
+    assert warnings.filters == before
 
 
 def test_split_folders_are_respected_and_missing_ones_made(tmp_path):
@@ -169,8 +212,9 @@ def test_shorter_side_is_scaled_and_the_rest_cropped():
 
 def test_a_bomb_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(ValueError, match="unreadable"):
-        decode(encoded(pixels(4)), 4, 3)
+    for size, words in ((4, "4 x 4 pixels are too many"), (5, "decompression bomb")):
+        with pytest.raises(ValueError, match=f"unreadable image: .*{words}"):
+            decode(encoded(pixels(size)), 4, 3)
 
 
 def test_damaged_files_are_refused_or_read_but_never_crash():

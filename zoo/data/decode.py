@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`[function(item) for item in items]` on all cores; Pillow decodes and resizes unlocked."""
+    count = min(os.cpu_count() or 1, len(items))
+    if count < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(function, items))
 
 
 def read_image(path: Path, size: int, channels: int) -> np.ndarray:
@@ -41,29 +62,94 @@ def decode(content: bytes, size: int, channels: int) -> np.ndarray:
     Raises:
         ValueError: not an image, truncated, too large, or of floating-point pixels.
     """
+    from PIL import Image as pil
+    from PIL import ImageOps as ops
+
+    image = open_picture(content)
+    with readable():
+        image = eight_bits(image).convert("RGB" if channels == 3 else "L")
+        if image.size != (size, size):
+            image = ops.fit(image, (size, size), pil.Resampling.BILINEAR)
+    return np.asarray(image, np.uint8).reshape(size, size, channels)
+
+
+def open_picture(content: bytes, upright: bool = True) -> Image:
+    """The picture of an image file, decoded; of several frames the first.
+
+    Args:
+        content: the file's bytes.
+        upright: apply EXIF rotation.
+
+    Raises:
+        ValueError: not an image, truncated, or of more pixels than Pillow holds for harmless
+            (`PIL.Image.MAX_IMAGE_PIXELS`).
+    """
     if not content:
         raise ValueError("unreadable image: the file is empty")
     from PIL import Image as pil
     from PIL import ImageOps as ops
+
+    with readable():
+        image = pil.open(io.BytesIO(content))
+        most, (width, height) = pil.MAX_IMAGE_PIXELS, image.size
+        if most is not None and width * height > most:
+            raise ValueError(f"{width} x {height} pixels are too many; at most {most} are read")
+        image.load()
+        return ops.exif_transpose(image) if upright else image
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Whatever Pillow raises on a hostile picture becomes one ValueError; it warns of nothing."""
     from PIL import UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", pil.DecompressionBombWarning)
-            image = ops.exif_transpose(pil.open(io.BytesIO(content)))
-            image.load()
-        image = _eight_bits(image, pil).convert("RGB" if channels == 3 else "L")
-        if image.size != (size, size):
-            image = ops.fit(image, (size, size), pil.Resampling.BILINEAR)
+        with _QUIET:
+            yield
     except UnidentifiedImageError:
         raise ValueError("unreadable image: no image of a known kind") from None
     except Exception as error:  # Pillow's readers raise nearly every type on hostile files
-        raise ValueError(f"unreadable image: {error or type(error).__name__}") from None
-    return np.asarray(image, np.uint8).reshape(size, size, channels)
+        text = str(error) or type(error).__name__
+        raise ValueError(f"unreadable image: {text.removeprefix('unreadable image: ')}") from None
 
 
-def _eight_bits(image, pil):
+class _Quiet:
+    """No warnings while any thread is inside.
+
+    Filters belong to the process: threads that each save and restore them would leave one
+    another's behind.
+    """
+
+    def __init__(self):
+        self._lock, self._inside = threading.Lock(), 0
+        self._saved = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._saved.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
+def eight_bits(image: Image) -> Image:
+    """A picture of 8-bit pixels on white, of whatever mode.
+
+    Raises:
+        ValueError: floating-point pixels, or integers beyond 16 bits.
+    """
+    from PIL import Image as pil
+
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):

@@ -2,36 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from zoo.data.assemble import malformed
-from zoo.data.decode import decode, hidden, image_files, read_image
+from zoo.data.decode import decode, eight_bits, hidden, image_files, in_threads, open_picture
 from zoo.data.info import IN_MEMORY, SPLITS, Batch, Data, Info, normalised
 from zoo.data.split import digest, divide, fingerprint, split_name
 from zoo.data.text import is_folder
 from zoo.errors import InputError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from zoo.data.processor import Processor
+
+
+@dataclass(frozen=True)
+class _Own:
+    """Pictures as this source prepares them itself; a `Processor` has the same methods."""
+
+    size: int
+    channels: int
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+
+    def decode(self, content: bytes) -> np.ndarray:
+        return decode(content, self.size, self.channels)
+
+    def picture(self, content: bytes) -> Image:
+        return eight_bits(open_picture(content)).convert("RGB" if self.channels == 3 else "L")
+
+    def scale(self, pixels: np.ndarray) -> np.ndarray:
+        return normalised(pixels, self.mean, self.std)
+
 
 class ImageFiles:
-    """A split of image files, decoded when rows are read unless they are cached.
+    """A split of image files, decoded in threads when rows are read unless they are cached.
 
     Args:
         paths: of every file.
         label: class of every file, int32 `[N]`.
-        cache: decoded files, uint8 `[N, S, S, C]`, or None.
-        info: of the whole source.
+        cache: decoded files, uint8 `[N, H, W, C]`, or None.
+        prepare: how contents become pixels, and pixels inputs.
+        num_classes: as in `Info`.
     """
 
+    pictures = True
+
     def __init__(
-        self, paths: Sequence[Path], label: np.ndarray, cache: np.ndarray | None, info: Info
+        self,
+        paths: Sequence[Path],
+        label: np.ndarray,
+        cache: np.ndarray | None,
+        prepare: _Own | Processor,
+        num_classes: int | None,
     ):
-        self.num_classes = info.num_classes
-        self._paths, self._label, self._cache, self._info = paths, label, cache, info
+        self.num_classes = num_classes
+        self._paths, self._label, self._cache, self._prepare = paths, label, cache, prepare
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -41,9 +73,27 @@ class ImageFiles:
         if self._cache is not None:
             pixels = self._cache.take(indices, axis=0)
         else:
-            size, _, channels = self._info.inputs["image"][0]
-            pixels = np.stack([read_image(self._paths[i], size, channels) for i in indices])
-        return {"image": _scale(pixels, self._info), "label": self._label.take(indices)}
+            pixels = np.stack(_read([self._paths[i] for i in indices], self._prepare.decode))
+        return {"image": self._prepare.scale(pixels), "label": self._label.take(indices)}
+
+    def changed(
+        self, indices: np.ndarray, change: Callable[[int, Image], np.ndarray], whole: bool
+    ) -> Batch:
+        """See `Pictures.changed`."""
+        from PIL import Image as pil
+
+        def one(content: bytes, position: int) -> np.ndarray:
+            if whole:
+                return change(position, self._prepare.picture(content))
+            return change(position, _of_array(pil, self._prepare.decode(content)))
+
+        if self._cache is None or whole:
+            found = _read([self._paths[i] for i in indices], one, numbered=True)
+        else:
+            pixels = self._cache.take(indices, axis=0)
+            found = in_threads(lambda i: change(i, _of_array(pil, pixels[i])), range(len(pixels)))
+        pixels = self._prepare.scale(np.stack(found))
+        return {"image": pixels, "label": self._label.take(indices)}
 
     def names(self, indices: Sequence[int] | np.ndarray) -> list[str]:
         """See `Split.names`."""
@@ -54,8 +104,29 @@ class ImageFiles:
         return self._label
 
 
-def _scale(pixels: np.ndarray, info: Info) -> np.ndarray:
-    return normalised(pixels, info.statistics["mean"], info.statistics["std"])
+def _of_array(pil: Any, pixels: np.ndarray) -> Image:
+    return pil.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def _read(paths: Sequence[Path], function: Callable[..., Any], numbered: bool = False) -> list[Any]:
+    """`function(content)` or `function(content, position)` of every file, in threads.
+
+    Raises:
+        InputError: files that are missing or unreadable, each named.
+    """
+
+    def attempt(position: int) -> Any:
+        try:
+            content = paths[position].read_bytes()
+            return function(content, position) if numbered else function(content)
+        except (OSError, ValueError) as error:
+            return f"{paths[position]}: {error}"
+
+    found = in_threads(attempt, range(len(paths)))
+    if problems := [text for text in found if isinstance(text, str)]:
+        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise InputError("\n  ".join(problems[:10]) + more)
+    return found
 
 
 @dataclass(frozen=True)
@@ -64,7 +135,7 @@ class ImageFolder:
 
     Files outside the class directories are ignored.
     The raw record that decides a split is the file's bytes. One pass at opening reads and decodes
-    every file; what fits into 256 MiB stays decoded in memory.
+    every file, in threads; what fits into 256 MiB stays decoded in memory.
     """
 
     path: str
@@ -73,6 +144,9 @@ class ImageFolder:
     """Height and width in pixels: the shorter side is scaled, the longer one cropped."""
     channels: Literal[1, 3] = 3
     """1 for gray, 3 for RGB."""
+    processor: str = ""
+    """Folder or hub name of a pretrained model whose image processor prepares the images, in place
+    of image_size, channels and the mean and deviation of these images; empty for none."""
     on_bad: Literal["stop", "skip"] = "stop"
     """What an unreadable image does: stop with its name, or be left out and counted."""
 
@@ -89,51 +163,75 @@ class ImageFolder:
                 f"{self.path}: expected a folder per class with images inside, found "
                 f"{len(names)} class{'es' * (not names)} {', '.join(names)}"
             )
-        shape = (self.image_size, self.image_size, self.channels)
+        prepare, shape = self._preparation()
         keep = len(files) * int(np.prod(shape)) * 4 <= IN_MEMORY
-        kept, digests, pixels, sums, problems = [], [], [], [], []
-        for path, label, split in files:
+
+        def look(file: tuple[Path, str, str | None]) -> tuple[Any, ...] | str:
             try:
-                content = path.read_bytes()
-                image = decode(content, self.image_size, self.channels)
+                content = file[0].read_bytes()
+                image = prepare.decode(content)
             except (OSError, ValueError) as error:
-                problems.append(f"{path}: {error}")
-                continue
-            flat = image.reshape(-1, self.channels).astype(np.int64)
-            sums.append((flat.sum(0), (flat**2).sum(0)))
-            kept.append((path, label, split))
-            digests.append(digest(content))
-            if keep:
-                pixels.append(image)
+                return f"{file[0]}: {error}"
+            flat = image.reshape(-1, shape[2]).astype(np.int64)
+            total = (flat.sum(0), (flat**2).sum(0))
+            return digest(content), total, image if keep else None
+
+        seen = in_threads(look, files)
+        problems = [text for text in seen if isinstance(text, str)]
+        kept = [file for file, one in zip(files, seen, strict=True) if not isinstance(one, str)]
+        records = [one for one in seen if not isinstance(one, str)]
+        digests = [one[0] for one in records]
         skipped = malformed(str(self.path), problems, self.on_bad)
         if not kept:
             raise InputError(f"{self.path}: no readable image")
         splits = divide(digests, str(self.path), [split for _, _, split in kept])
         label = np.array([names.index(name) for _, name, _ in kept], np.int32)
         train = splits["train"]
-        total = np.array(sums)[train].sum(0) / (len(train) * self.image_size**2)
-        std = np.sqrt(np.maximum(total[1] - total[0] ** 2, 0))
+        form: Any = shape
+        if isinstance(prepare, _Own):
+            sums = np.array([records[i][1] for i in train]).sum(0)
+            mean = sums[0] / (len(train) * self.image_size**2)
+            std = np.sqrt(np.maximum(sums[1] / (len(train) * self.image_size**2) - mean**2, 0))
+            std = np.where(std <= 1e-6, 1.0, std)
+            statistics = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
+            prepare = _Own(self.image_size, self.channels, **statistics)
+            known: dict[str, Any] = {"statistics": statistics}
+        else:
+            known = {"columns": {"processor": prepare.name, "settings": prepare.settings}}
+            form = [shape, prepare.name, prepare.settings]
         info = Info(
             inputs={"image": (shape, "float32")},
             label=((), "int32"),
             num_classes=len(names),
             class_names=tuple(names),
             class_counts=tuple(np.bincount(label[train], minlength=len(names)).tolist()),
-            statistics={
-                "mean": tuple(total[0].tolist()),
-                "std": tuple(np.where(std <= 1e-6, 1.0, std).tolist()),
-            },
             counts={name: len(members) for name, members in splits.items()},
             skipped=skipped,
-            fingerprint=fingerprint(splits, digests, label, shape),
+            fingerprint=fingerprint(splits, digests, label, form),
+            **known,
         )
         opened = {}
         for name in SPLITS:
             members = splits[name]
-            cache = np.stack([pixels[i] for i in members]) if keep else None
+            cache = np.stack([records[i][2] for i in members]) if keep else None
             paths = [kept[i][0] for i in members]
-            opened[name] = ImageFiles(paths, label[members], cache, info)
+            opened[name] = ImageFiles(paths, label[members], cache, prepare, len(names))
         return Data(opened, info)
+
+    def _preparation(self) -> tuple[_Own | Processor, tuple[int, int, int]]:
+        """What prepares the images, and the shape of one."""
+        if not self.processor:
+            own = _Own(self.image_size, self.channels)
+            return own, (self.image_size, self.image_size, self.channels)
+        from zoo.data.processor import load_processor
+
+        processor = load_processor(self.processor)
+        if processor.shape is None:
+            raise InputError(
+                f"{self.processor}: its images differ in size, since it neither crops nor makes "
+                "sides equal; a batch needs one size"
+            )
+        return processor, processor.shape
 
     def _files(self) -> list[tuple[Path, str, str | None]]:
         """Every file with its class and the split that its folder states."""
@@ -162,11 +260,17 @@ class ImageFolder:
         """Image files, and folders of them, prepared as in training.
 
         Raises:
-            InputError: a file that is missing or unreadable.
+            InputError: files that are missing or unreadable, each named.
         """
         size, _, channels = info.inputs["image"][0]
+        if "processor" in info.columns:
+            from zoo.data.processor import Processor
+
+            prepare = Processor(info.columns["processor"], dict(info.columns["settings"]))
+        else:
+            prepare = _Own(size, channels, **info.statistics)
         files = [file for text in inputs for file in image_files(text)]
         if not files:
             raise InputError("no image was given")
-        pixels = np.stack([read_image(file, size, channels) for file in files])
-        return [str(file) for file in files], {"image": _scale(pixels, info)}
+        pixels = np.stack(_read(files, prepare.decode))
+        return [str(file) for file in files], {"image": prepare.scale(pixels)}

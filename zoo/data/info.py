@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Batch = dict[str, np.ndarray]
 """Stacked examples: each array's first axis counts the examples."""
@@ -42,7 +45,7 @@ class Info:
     statistics: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """`mean` and `std` that the inputs were normalised with, from the training split alone."""
     columns: dict[str, Any] = field(default_factory=dict)
-    """What the columns of a table mean (see zoo/data/columns.py)."""
+    """What the columns of a table mean (see zoo/data/columns.py), or of images their processor."""
     counts: dict[str, int] = field(default_factory=dict)
     """Examples in each split."""
     skipped: dict[str, Any] = field(default_factory=lambda: {"count": 0, "names": ()})
@@ -109,6 +112,26 @@ class Split(Protocol):
         ...
 
 
+class Pictures(Split, Protocol):
+    """Examples whose `image` comes from pictures of 8 bits, which may change before they are
+    normalised."""
+
+    pictures: bool
+    """False where the images are no such pictures after all."""
+
+    def changed(
+        self, indices: np.ndarray, change: Callable[[int, Image], np.ndarray], whole: bool
+    ) -> Batch:
+        """As `rows`, of changed pictures.
+
+        Args:
+            indices: int `[n]`.
+            change: position in `indices` and picture to uint8 `[H, W, C]`; called in threads.
+            whole: give pictures in their own size; otherwise in that of the examples.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Data:
     """An opened source."""
@@ -146,6 +169,9 @@ class Arrays:
         self.num_classes = num_classes
         self._arrays = dict(arrays)
         self._names = names
+        self.pictures = (
+            normalise == "image" and arrays["image"].dtype == np.uint8 and arrays["image"].ndim == 4
+        )
         self._normalise = normalise
         self._mean, self._std = tuple(mean), tuple(std)
         if normalise and self._arrays[normalise].size * 4 <= IN_MEMORY:
@@ -162,6 +188,25 @@ class Arrays:
         if self._normalise:
             batch[self._normalise] = normalised(batch[self._normalise], self._mean, self._std)
         return batch
+
+    def changed(
+        self, indices: np.ndarray, change: Callable[[int, Image], np.ndarray], whole: bool
+    ) -> Batch:
+        """See `Pictures.changed`."""
+        from PIL import Image as pil
+
+        del whole  # all are of one size
+        batch = {key: array.take(indices, axis=0) for key, array in self._arrays.items()}
+        pixels = batch["image"]
+        if pixels.dtype != np.uint8:  # normalised already, which lost nothing
+            pixels = pixels * np.asarray(self._std, np.float32)
+            pixels = np.rint(pixels + np.asarray(self._mean, np.float32))
+            pixels = pixels.astype(np.uint8)
+        found = [
+            change(i, pil.fromarray(one[..., 0] if one.shape[-1] == 1 else one))
+            for i, one in enumerate(pixels)
+        ]
+        return batch | {"image": normalised(np.stack(found), self._mean, self._std)}
 
     def names(self, indices: Sequence[int] | np.ndarray) -> list[str]:
         """See `Split.names`."""

@@ -11,15 +11,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from zoo.data.augment import Augment
-from zoo.data.info import Batch, Split
+from zoo.data.info import Batch, Pictures, Split
 from zoo.errors import InputError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 BLOCKS = 1024
-_ORDER, _CLASSES, _WITHIN, _AUGMENT = range(4)
+_ORDER, _CLASSES, _WITHIN, _AUGMENT, _PICTURE = range(5)
 
 
 def generator(seed: int, number: int, purpose: int = _ORDER, part: int = 0) -> np.random.Generator:
@@ -72,6 +76,11 @@ class Stream:
         if self.augment:
             example = split.rows(np.array([0]))
             self.augment.check(example, split.num_classes)
+            if self.augment.pictorial and not getattr(split, "pictures", False):
+                raise InputError(
+                    "augmentation: resized_crop, jitter and randaugment need pictures of 8 bits "
+                    "(image-folder, cifar10, mnist-idx)"
+                )
             self._shape = example["image" if "image" in example else "features"].shape[1:]
         self._members: list[np.ndarray] = []
         if balance:
@@ -156,18 +165,28 @@ class Stream:
         rng = generator(self.seed, step, _AUGMENT)
         values = augment.draw(rng, self.batch_size, self._shape)
         rows = np.arange(self.first_row, self.first_row + self.num_rows)
-        if augment.mixup:
+        if augment.mixing:
             rows = np.concatenate([rows, values["partner"][rows]])
         found = self._indices(step, 1, 0, self.batch_size)[0][rows]
-        batch = self.split.rows(found)
+        batch = self._changed(step, found, rows) if augment.pictorial else self.split.rows(found)
         if augment.geometric:
             batch["image"] = augment.move(batch["image"], values, rows)
-        if not augment.mixup:
+        if not augment.mixing:
             return batch
         own = {key: array[: self.num_rows] for key, array in batch.items()}
         other = {key: array[self.num_rows :] for key, array in batch.items()}
-        weight = values["weight"][rows[: self.num_rows]]
-        return augment.mix(own, other, weight, self.split.num_classes)
+        return augment.mix(own, other, values, rows[: self.num_rows], self.split.num_classes)
+
+    def _changed(self, step: int, found: np.ndarray, rows: np.ndarray) -> Batch:
+        """Examples with pictures changed, each by the generator of (seed, step, row)."""
+        augment, size = self.augment, self._shape[:2]
+        assert augment is not None
+
+        def change(position: int, picture: Image) -> np.ndarray:
+            key = generator(self.seed, step, _PICTURE, int(rows[position]))
+            return augment.change(picture, key, size)
+
+        return cast(Pictures, self.split).changed(found, change, augment.resized_crop.active)
 
 
 class _Chunks:

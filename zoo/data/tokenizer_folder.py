@@ -18,6 +18,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from zoo.data import tokenizer_backend as backends
+from zoo.data.folder_files import read_json, read_text, write_texts
 from zoo.data.tokenizer_classes import NAMES, PLAIN, Family, family_of
 from zoo.errors import InputError
 
@@ -70,8 +71,8 @@ def read_folder(folder: Path) -> Parts:
         InputError: no vocabulary in it, a damaged file, a tokenizer that these files do not
             represent.
     """
-    config = _json(folder / "tokenizer_config.json") or {}
-    model = _json(folder / "config.json") or {}
+    config = read_json(folder / "tokenizer_config.json") or {}
+    model = read_json(folder / "config.json") or {}
     stated = config.get("tokenizer_class") or model.get("tokenizer_class")
     if stated is not None and not isinstance(stated, str):
         raise InputError(f"{folder}: tokenizer_class is {stated!r}, expected a name")
@@ -137,54 +138,17 @@ def write_folder(
         if not name or name != Path(name).name or name.startswith("."):
             raise InputError(f"chat template {name!r}: no file can bear this name")
         files[_TEMPLATE if name == "default" else f"{_MORE_TEMPLATES}/{name}.jinja"] = text
-    try:
-        for name, text in files.items():
-            path = Path(directory, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text.encode())
-    except OSError as error:
-        raise InputError(f"{directory}: cannot be written: {error}") from None
+    write_texts(directory, files)
 
 
 def _whole(path: Path) -> tokenizers.Tokenizer | None:
     if not path.is_file():
         return None
     try:
-        return backends.whole(path, _text(path))
+        return backends.whole(path, read_text(path))
     except InputError:
-        _json(path)  # says it better where the file is no JSON
+        read_json(path)  # says it better where the file is no JSON
         raise
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from None
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is no such file."""
-    if not path.is_file():
-        return None
-    text = _text(path)
-    try:
-        found = json.loads(text, parse_constant=_refuse)
-        if "\\ud" in text.lower():  # half of a surrogate pair is no text that could be written
-            json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        pointer = text.startswith("version https://git-lfs")
-        why = "a Git LFS pointer: fetch the file itself" if pointer else f"damaged JSON: {error}"
-        raise InputError(f"{path}: {why}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: expected a JSON object, found a {type(found).__name__}")
-    return found
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _unnamed(backend: tokenizers.Tokenizer, named: Mapping[str, Token]) -> list[Token]:
@@ -229,7 +193,7 @@ def _special_tokens(
 ) -> tuple[dict[str, Token], list[Token]]:
     """Special tokens by name, and those without one; the older map is merged into the config."""
     if "added_tokens_decoder" not in config:
-        config.update(_json(folder / "special_tokens_map.json") or {})
+        config.update(read_json(folder / "special_tokens_map.json") or {})
     extra = config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
     others = {
         name: value
@@ -266,7 +230,7 @@ def _added_tokens(
             }
         return {
             int(number): AddedToken(text, special=text in special, normalized=text not in special)
-            for text, number in (_json(folder / "added_tokens.json") or {}).items()
+            for text, number in (read_json(folder / "added_tokens.json") or {}).items()
         }
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
@@ -283,13 +247,13 @@ def _from_vocabulary(
         for token in ("unk_token", "cls_token", "sep_token"):
             if token not in named:
                 raise InputError(f"{folder}: a {name} needs a {token}, which is null")
-        if not _text(words).strip():
+        if not read_text(words).strip():
             raise InputError(f"{words}: the vocabulary is empty")
         return backends.word_pieces(words, str(named["unk_token"]), config)
     if family.files == "bytes" and pieces.is_file() and merges.is_file():
-        if not _json(pieces):
+        if not read_json(pieces):
             raise InputError(f"{pieces}: the vocabulary is empty")
-        _text(merges)
+        read_text(merges)
         return backends.byte_pairs(pieces, merges, config)
     save = "save it once with transformers' AutoTokenizer, which writes one"
     there = " and ".join(path.name for path in (words, pieces, merges) if path.is_file())
@@ -316,7 +280,7 @@ def _templates(folder: Path, config: Mapping[str, Any]) -> Templates:
     """Files come before the config, which holds one template or a list of named ones."""
     paths = {"default": folder / _TEMPLATE}
     paths |= {path.stem: path for path in sorted((folder / _MORE_TEMPLATES).glob("*.jinja"))}
-    files = {name: _text(path) for name, path in paths.items() if path.is_file()}
+    files = {name: read_text(path) for name, path in paths.items() if path.is_file()}
     if files:
         return files["default"] if [*files] == ["default"] else files
     stated = config.get("chat_template")
