@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "zoo.nn": ("zoo.nn",),
     "zoo.models": ("zoo.nn", "zoo.models"),
     "zoo.weights": ("zoo.nn", "zoo.models", "zoo.weights"),
+    "zoo.surgery": ("zoo.nn", "zoo.models", "zoo.weights", "zoo.surgery"),
     "zoo.tasks": ("zoo.tasks", AXIS),
     "zoo.data": ("zoo.data", "zoo.hub"),
     "zoo.parallel": ("zoo.parallel", AXIS),

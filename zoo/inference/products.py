@@ -95,7 +95,7 @@ def _products(
 ) -> Any:
     """Interceptor of Linen's methods."""
     module = context.module
-    if isinstance(module, Dense) and context.method_name == "__call__":
+    if isinstance(module, Dense) and context.method_name == "__call__" and _plain(module):
         kernel = module.get_variable("params", "kernel")
         bias = module.get_variable("params", "bias") if module.use_bias else None
         x, kernel, bias = promote_dtype(*args, kernel, bias, dtype=module.dtype)
@@ -110,6 +110,12 @@ def _products(
             column = lax.optimization_barrier(x.reshape(-1, 1))
             return lax.optimization_barrier(table @ column).reshape(*x.shape[:-1], -1)
     return call(*args, **kwargs)
+
+
+def _plain(layer: nn.Module) -> bool:
+    """Whether a dense layer is no more than its kernel and bias; what surgery added computes as
+    ever."""
+    return set(layer.variables["params"]) <= {"kernel", "bias"}
 
 
 def _dot(x: Float[Array, "*lead K"], kernel: Float[Array, "K N"]) -> Float[Array, "*lead N"]:

@@ -1,0 +1,14 @@
+"""Functional surgery: functions on models and their variables, which compose.
+
+Choose parts by path, freeze them, take them over from another model, average trainings; adapters of
+low rank; kernels in 8 bits; fewer layers. No function changes what it is given.
+"""
+
+from zoo.surgery.lora import Adapted, LoRA, adapters, inject, merge, unmerge
+from zoo.surgery.peft import load_adapter, save_adapter
+from zoo.surgery.trees import average, chosen, freeze, join, select, split, transplant
+
+__all__ = [
+    "Adapted", "LoRA", "adapters", "average", "chosen", "freeze", "inject", "join",
+    "load_adapter", "merge", "save_adapter", "select", "split", "transplant", "unmerge",
+]  # fmt: skip
