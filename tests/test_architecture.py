@@ -31,6 +31,7 @@ BELOW_THE_LOOP = (
     "zoo.data",
     "zoo.parallel",
     "zoo.training",
+    "zoo.surgery",
     "zoo.config",
 )
 FREE = ("zoo.errors", "zoo.paths")

@@ -22,9 +22,10 @@ from jaxtyping import Array, Float
 
 from zoo.errors import InputError
 from zoo.models import registry
-from zoo.nn.dense import Dense, matmul
+from zoo.nn.dense import matmul
 from zoo.nn.dropout import keep_mask
 from zoo.paths import fits, leaf_paths, map_leaves, mask, unfit
+from zoo.surgery.wrapped import Wrapped, is_dense
 
 A, B, MAGNITUDE = "lora_a", "lora_b", "magnitude"
 NAMES = (A, B, MAGNITUDE)
@@ -96,17 +97,10 @@ class LoRA:
         return jax.tree.map(lambda trained: not trained, self.trained(params))
 
 
-class Adapted(nn.Module):
-    """A model with adapters; inputs, outputs and the paths of its own parameters are the model's.
+class Adapted(Wrapped):
+    """A model with adapters."""
 
-    Methods beside ``__call__`` are not adapted, but ``init_cache`` needs no adapter.
-    """
-
-    model: nn.Module
     lora: LoRA
-
-    def setup(self) -> None:
-        nn.share_scope(self, self.model)
 
     def __call__(self, *args: Any, train: bool = False, **kwargs: Any) -> Any:
         """The model's own result.
@@ -124,30 +118,6 @@ class Adapted(nn.Module):
                 f"lora: no dense layer fits {', '.join(wrong)}; there are {', '.join(sorted(seen))}"
             )
         return result
-
-    def init_cache(self, batch: int, length: int) -> Any:
-        """The model's own."""
-        return self.model.init_cache(batch, length)  # type: ignore[attr-defined]
-
-    @property
-    def cfg(self) -> Any:
-        """The model's Config."""
-        return self.model.cfg  # type: ignore[attr-defined]
-
-    @property
-    def task(self) -> str:
-        """The model's task."""
-        return self.model.task  # type: ignore[attr-defined]
-
-    @property
-    def dtype(self) -> Any:
-        """Of the model's computation."""
-        return self.model.dtype  # type: ignore[attr-defined]
-
-    @property
-    def param_dtype(self) -> Any:
-        """Of the model's parameters."""
-        return self.model.param_dtype  # type: ignore[attr-defined]
 
 
 def inject(
@@ -169,13 +139,20 @@ def inject(
     adapted = Adapted(model, lora)
 
     def fresh(key: jax.Array) -> dict[str, Array]:  # the others are left out by the compiler
-        made = leaf_paths(registry.init(adapted, key, *inputs)["params"])
-        return {path: leaf for path, leaf in made.items() if path.rpartition("/")[2] in NAMES}
+        return leaf_paths(apart(registry.init(adapted, key, *inputs)["params"])[1])
 
     flat = leaf_paths(variables["params"]) | jax.jit(fresh)(key)
     params = with_lengths(unflatten_dict(flat, sep="/"))
     lora.trained(params)
     return adapted, {**variables, "params": params}
+
+
+def apart(params: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's own parameters, and those of its adapters; `join` makes one tree of both."""
+    flat = leaf_paths(params)
+    beside = {path: leaf for path, leaf in flat.items() if path.rpartition("/")[2] in NAMES}
+    own = {path: leaf for path, leaf in flat.items() if path not in beside}
+    return unflatten_dict(own, sep="/"), unflatten_dict(beside, sep="/")
 
 
 def with_lengths(params: Any) -> dict[str, Any]:
@@ -185,7 +162,9 @@ def with_lengths(params: Any) -> dict[str, Any]:
     for path, leaf in flat.items():
         layer, _, name = path.rpartition("/")
         if name == MAGNITUDE:
-            flat[path] = lengths(flat[f"{layer}/kernel"]).astype(leaf.dtype)
+            flat[path] = jax.device_put(
+                lengths(flat[f"{layer}/kernel"]).astype(leaf.dtype), leaf.sharding
+            )
     return unflatten_dict(flat, sep="/")
 
 
@@ -195,16 +174,22 @@ def adapters(model: Adapted, variables: Mapping[str, Any]) -> dict[str, Any]:
     With DoRA also ``length`` ``[out]`` of each, that of the columns before `magnitude` counts.
     """
     flat = leaf_paths(variables["params"])
-    found = {path: leaf for path, leaf in flat.items() if path.rpartition("/")[2] in NAMES}
+    found = leaf_paths(apart(variables["params"])[1])
     for layer in _layers(flat) if model.lora.dora else ():
         found[f"{layer}/length"] = lengths(_directions(model.lora, flat, layer))
     return unflatten_dict(found, sep="/")
 
 
 def merge(model: Adapted, variables: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    """The model without adapters that computes the same, each adapter added to its kernel."""
+    """The model without adapters that computes the same, each adapter added to its kernel.
+
+    Raises:
+        InputError: a kernel is in 8 bits, which cannot hold the sum.
+    """
     flat = leaf_paths(variables["params"])
-    merged = {path: leaf for path, leaf in flat.items() if path.rpartition("/")[2] not in NAMES}
+    if whole := [layer for layer in _layers(flat) if flat[f"{layer}/kernel"].dtype == jnp.int8]:
+        raise InputError(f"merge: kernels in 8 bits: {', '.join(whole)}; dequantize them first")
+    merged = leaf_paths(apart(variables["params"])[0])
     for layer in _layers(flat):
         kernel = _directions(model.lora, flat, layer)
         if model.lora.dora:
@@ -248,8 +233,8 @@ def _with_adapter(
     context: nn.module.InterceptorContext,
 ) -> Any:
     """Interceptor of Linen's methods: a dense layer's output and what its adapter adds."""
-    layer = context.module
-    if not isinstance(layer, (Dense, nn.Dense)) or context.method_name != "__call__":
+    layer: Any = context.module
+    if not is_dense(context):
         return call(*args, **kwargs)
     path = "/".join(layer.path)
     seen.add(path)
@@ -264,6 +249,8 @@ def _with_adapter(
     a = layer.param(A, start, (kernel.shape[0], rank), layer.param_dtype)
     b = layer.param(B, nn.initializers.zeros, (rank, kernel.shape[1]), layer.param_dtype)
     if lora.dora:
+        if kernel.dtype == jnp.int8:
+            raise InputError(f"dora needs the lengths of {path}'s kernel, which is in 8 bits")
         first = lambda _: lengths(kernel).astype(layer.param_dtype)  # noqa: E731
         magnitude = layer.param(MAGNITUDE, first)
         # Section 4.3 of DoRA: the lengths are constants to the gradient.
@@ -273,11 +260,11 @@ def _with_adapter(
     if dropping:
         keep = keep_mask(layer.make_rng("dropout"), lora.dropout, x.shape)
         x = jnp.where(keep, x * (1.0 / (1.0 - lora.dropout)), jnp.zeros((), x.dtype))
-    x, kernel, a, b = promote_dtype(x, kernel, a, b, dtype=layer.dtype)
+    x, a, b = promote_dtype(x, a, b, dtype=layer.dtype)
     added = scale * matmul(matmul(x, a), b)
     if not lora.dora:
         return y + added
-    return y + (gain - 1) * matmul(x, kernel) + gain * added
+    return y + (gain - 1) * matmul(x, kernel.astype(x.dtype)) + gain * added
 
 
 def _layers(flat: Mapping[str, Any]) -> list[str]:

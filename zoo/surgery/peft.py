@@ -64,7 +64,8 @@ def load_adapter(
     params = leaf_paths(variables["params"])
     placed, exceptions, left, wrong = _placed(values, homes(rules), tensors, params)
     replaced, unused = _replaced(rules, left, params)
-    wrong += [t for t in unused if not any(re.match(p, t) for p in family.IGNORED)]
+    wrong += [f"{name} {left[name].shape}" for name in unused
+              if not any(re.fullmatch(pattern, name) for pattern in family.IGNORED)]  # fmt: skip
     if wrong or not placed:
         told = f"{len(wrong)} do not: {', '.join(wrong)}" if wrong else "it holds none"
         raise InputError(f"{folder}: the adapters do not fit the model; {told}")
@@ -201,7 +202,7 @@ def _replaced(
         if all(x.shape == params[path].shape for path, x in zip(paths, arrays, strict=True)):
             found |= {p: jnp.asarray(np.array(x)) for p, x in zip(paths, arrays, strict=True)}
             left -= set(theirs)
-    return found, [f"{name} {tensors[name].shape}" for name in sorted(left)]
+    return found, sorted(left)
 
 
 def _whole(rules: list[Rule], modules: Any, replaced: Mapping[str, Any]) -> tuple[str, ...]:

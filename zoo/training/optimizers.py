@@ -12,6 +12,9 @@ import optax
 from zoo.errors import InputError
 from zoo.paths import leaf_paths, map_leaves, mask, path_of
 
+Freeze = Collection[str] | Callable[[Any], Any]
+"""What is not trained: patterns, or a function that makes a tree of booleans of the parameters."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -89,8 +92,12 @@ class Optimizer:
         """The learning rate as a function of the number of updates made so far."""
         return self.schedule.build(self.learning_rate, steps)
 
-    def build(self, steps: int) -> optax.GradientTransformation:
+    def build(self, steps: int, freeze: Freeze | None = None) -> optax.GradientTransformation:
         """The optax transformation for a run of `steps` steps.
+
+        Args:
+            steps: of the whole run.
+            freeze: what is not trained, where it is not what `freeze` says.
 
         Raises:
             InputError: weight decay with plain adam (use adamw), or a negative rate; once the
@@ -105,9 +112,9 @@ class Optimizer:
         rule = optax.chain(*clip, self._rule(rate))
         if self.layer_decay < 1:
             rule = optax.chain(rule, _scaled(lambda params: layer_rates(params, self.layer_decay)))
-        if self.freeze:
+        if still := self.freeze if freeze is None else freeze:
             rules: dict[Any, Any] = {True: _nothing(), False: rule}
-            rule = optax.multi_transform(rules, lambda params: frozen(params, self.freeze))
+            rule = optax.multi_transform(rules, lambda params: frozen(params, still))
         return rule
 
     def _rule(self, rate: Callable[[Any], Any]) -> optax.GradientTransformation:
@@ -145,19 +152,22 @@ class Optimizer:
         return jax.tree_util.tree_map_with_path(lambda path, _: _last(path) in self.decay, params)
 
 
-def frozen(params: Any, patterns: Collection[str]) -> Any:
-    """A tree of booleans: whether the path of a leaf, or of what holds it, fits the patterns.
+def frozen(params: Any, patterns: Freeze) -> Any:
+    """A tree of booleans: whether the path of a leaf, or of what holds it, fits the patterns, or
+    what a function of the parameters says instead of them.
 
     Raises:
         InputError: a pattern fits nothing, or nothing is left to train.
     """
+    if callable(patterns):
+        return patterns(params)
     chosen = mask(params, patterns, "optimizer.freeze")
     if all(jax.tree.leaves(chosen)):
         raise InputError("optimizer.freeze: nothing is left to train")
     return chosen
 
 
-def stop_gradients(params: Any, patterns: Collection[str]) -> Any:
+def stop_gradients(params: Any, patterns: Freeze) -> Any:
     """The parameters, those that `patterns` freeze as constants: their gradients are zeros, and the
     compiler leaves out what would compute them."""
     return jax.tree.map(
