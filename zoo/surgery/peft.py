@@ -21,7 +21,7 @@ from flax.traverse_util import unflatten_dict
 
 from zoo.errors import InputError
 from zoo.paths import fits, leaf_paths
-from zoo.surgery.lora import A, Adapted, B, LoRA
+from zoo.surgery.lora import MAGNITUDE, A, Adapted, B, LoRA
 from zoo.surgery.peft_config import CONFIG, read_config, size
 from zoo.surgery.peft_layers import Home, cut, family_of, fused, homes, rules_of
 from zoo.weights import loading
@@ -180,8 +180,10 @@ def _placed(
 
 def _fits(rank: int, adapter: Any, params: Mapping[str, Any], path: str) -> bool:
     kernel = params.get(f"{path}/kernel")
-    a, b = adapter[A].shape, adapter[B].shape
-    return kernel is not None and (a, b) == ((kernel.shape[0], rank), (rank, kernel.shape[1]))
+    if kernel is None or any(array.dtype.kind not in "fV" for array in adapter.values()):
+        return False  # V: bfloat16
+    wanted = {A: (kernel.shape[0], rank), B: (rank, kernel.shape[1]), MAGNITUDE: kernel.shape[1:]}
+    return all(array.shape == wanted[name] for name, array in adapter.items())
 
 
 def _replaced(

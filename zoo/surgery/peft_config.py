@@ -23,6 +23,12 @@ READ = {
 
 
 def read_config(folder: Path) -> dict[str, Any]:
+    """The values that count, each of its type.
+
+    Raises:
+        InputError: no such file, a damaged one, or values that change the computation and are not
+            implemented; all of them are listed.
+    """
     path = folder / CONFIG
     if not path.is_file():
         raise InputError(f"{folder} has no {CONFIG}; it is no folder of PEFT")
@@ -62,10 +68,12 @@ def size(values: dict[str, Any], module: str) -> tuple[int, float]:
     def first(patterns: dict[str, Any], default: Any) -> Any:
         for pattern, value in patterns.items():
             try:
+                if re.search(r"\)[*+?{]", pattern):  # may take forever
+                    raise re.error("a repeated group")
                 if re.match(rf"(.*\.)?({pattern})$", module):
                     return value
             except re.error:
-                raise InputError(f"{CONFIG}: {pattern!r} is no regular expression") from None
+                raise InputError(f"{CONFIG}: {pattern!r} is no pattern of modules") from None
         return default
 
     return first(values["rank_pattern"], values["r"]), first(

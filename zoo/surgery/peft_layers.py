@@ -43,6 +43,11 @@ class Home:
 
 
 def family_of(model: Any) -> Any:
+    """The table of a model's format.
+
+    Raises:
+        InputError: transformers has no such model.
+    """
     family = loading.families().get(registry.family(model.cfg))
     if family is None:
         raise InputError(f"{registry.family(model.cfg)} is no model of transformers")
@@ -50,6 +55,7 @@ def family_of(model: Any) -> Any:
 
 
 def rules_of(model: Any, prefix: str) -> list[Rule]:
+    """All rules of a model and its head, the backbone's names with that prefix."""
     family = family_of(model)
     head = at_prefix(prefix, family.head(model.cfg, model.task))
     return under(prefix, family.backbone(model.cfg)) + head
