@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -27,7 +28,7 @@ def plain(name):
     model = CONFIGS[name].build("text-generation")
     shapes = jax.eval_shape(lambda: zoo.init(model, jax.random.key(0)))
     rng = np.random.default_rng(0)
-    return model, jax.tree.map(lambda x: 0.3 * rng.normal(size=x.shape).astype("f"), shapes)
+    return model, jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), "f"), shapes)
 
 
 def without(variables, number):

@@ -67,7 +67,9 @@ def quantize(
             kernel = flat[f"{path}/kernel"]
             flat[f"{path}/kernel"], scale = rounded(kernel)
             flat[f"{path}/{SCALE}"] = scale.astype(jnp.promote_types(kernel.dtype, jnp.float32))
-    return Quantized(model, patterns), {**variables, "params": unflatten_dict(flat, sep="/")}
+    # Its name is for adapters that may be put around it, see Wrapped.
+    small = Quantized(model, patterns, name="quantized")
+    return small, {**variables, "params": unflatten_dict(flat, sep="/")}
 
 
 def dequantize(model: Quantized, variables: Mapping[str, Any]) -> tuple[nn.Module, dict[str, Any]]:

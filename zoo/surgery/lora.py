@@ -136,6 +136,8 @@ def inject(
     Raises:
         InputError: a pattern fits nothing.
     """
+    if isinstance(model, Adapted):
+        raise InputError("inject: the model has adapters; merge them first, or choose more targets")
     adapted = Adapted(model, lora)
 
     def fresh(key: jax.Array) -> dict[str, Array]:  # the others are left out by the compiler

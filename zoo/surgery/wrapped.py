@@ -17,6 +17,9 @@ class Wrapped(nn.Module):
 
     model: nn.Module
 
+    # One that is wrapped itself keeps its name: two called "model" cannot share a scope.
+    preserve_adopted_names = True
+
     def setup(self) -> None:
         nn.share_scope(self, self.model)
 
