@@ -24,15 +24,15 @@ _VERBS = {
     "generate": "zoo.inference.generate",
 }
 
-_PARTS = ("inspect",)
+_PARTS = ("inspect", "surgery")
 
 __all__ = [
     "__version__", "create_model", "features", "from_pretrained", "generate", "init", "inspect",
-    "list_models", "load_processor", "load_tokenizer", "save_pretrained", "summary",
+    "list_models", "load_processor", "load_tokenizer", "save_pretrained", "summary", "surgery",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from zoo import inspect
+    from zoo import inspect, surgery
     from zoo.data.processor import load_processor
     from zoo.data.tokenizer import load_tokenizer
     from zoo.inference.generate import generate

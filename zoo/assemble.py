@@ -13,7 +13,9 @@ from zoo.models import registry
 from zoo.parallel.compile import Jit, Parallel, Pmap
 from zoo.parallel.mesh import make_mesh, select_devices
 from zoo.parallel.reproducible import Reproducible
+from zoo.surgery.lora import Adapted
 from zoo.tasks.batch import PRIMARY, split_inputs
+from zoo.training.optimizers import Freeze
 from zoo.training.state import State, initial_state
 
 
@@ -30,7 +32,7 @@ def resolved(run: configs.Run) -> configs.Run:
 
 
 def build_model(run: configs.Run, task: Any) -> Any:
-    """The module of a run, with the head that its task needs.
+    """The module of a run, with the head that its task needs, and its adapters.
 
     Raises:
         InputError: the model has no such head.
@@ -43,7 +45,23 @@ def build_model(run: configs.Run, task: Any) -> Any:
             f"model {registry.family(run.model)} has no head for {names[0]}; it has: "
             f"{', '.join(known or ())}"
         )
-    return run.model.build(usable[0], jnp.dtype(run.dtype), jnp.dtype(run.param_dtype))
+    module = run.model.build(usable[0], jnp.dtype(run.dtype), jnp.dtype(run.param_dtype))
+    return Adapted(module, run.lora) if run.lora.targets else module
+
+
+def frozen(run: configs.Run) -> Freeze:
+    """What is not trained: by the optimizer's patterns, or all that lora does not name.
+
+    Raises:
+        InputError: both are given.
+    """
+    if not run.lora.targets:
+        return run.optimizer.freeze
+    if run.optimizer.freeze:
+        raise InputError(
+            "lora freezes all but its adapters and --lora.whole; leave --optimizer.freeze out"
+        )
+    return run.lora.frozen
 
 
 def init_variables(module: Any, info: Any, key: Any) -> dict[str, Any]:
@@ -64,7 +82,8 @@ def example_inputs(info: Any, batch_size: int) -> dict[str, jax.ShapeDtypeStruct
 def fresh_state(run: configs.Run, module: Any, info: Any) -> State:
     """The state before the first step (to be run under one jit)."""
     variables = init_variables(module, info, jax.random.key(run.seed))
-    return initial_state(variables, run.optimizer.build(run.steps), run.seed, run.average > 0)
+    optimizer = run.optimizer.build(run.steps, frozen(run))
+    return initial_state(variables, optimizer, run.seed, run.average > 0)
 
 
 def check_fit(run: configs.Run, module: Any, info: Any) -> None:

@@ -19,10 +19,11 @@ from typing import Any, Literal, get_type_hints
 from zoo.data import Augment
 from zoo.errors import InputError
 from zoo.parallel.mesh import MeshShape
+from zoo.surgery.lora import LoRA
 from zoo.training.optimizers import Optimizer, Schedule
 
 __all__ = [
-    "Augment", "MeshShape", "Optimizer", "Pretrained", "Run", "Schedule", "load", "parse",
+    "Augment", "LoRA", "MeshShape", "Optimizer", "Pretrained", "Run", "Schedule", "load", "parse",
 ]  # fmt: skip
 
 
@@ -85,6 +86,8 @@ class Run:
     init_from: str = ""
     """What this run's parameters start from: a run folder, a folder that transformers wrote, or a
     name on the hub; a head of another shape starts anew."""
+    lora: LoRA = LoRA()
+    """Adapters that are trained instead of the parameters; none without targets."""
 
     workdir: str = ""
     """Run folder; empty is runs/ and the name of the config."""

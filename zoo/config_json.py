@@ -62,7 +62,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """
     found = []
     defaults = {
-        part.name: part.default
+        part.name: _nested(part.default)
         for part in dataclasses.fields(Run)
         if part.default is not dataclasses.MISSING
     }

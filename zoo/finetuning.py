@@ -18,10 +18,11 @@ from typing import Any
 import jax
 
 from zoo import config as configs
-from zoo import config_json, pretrained, runs
+from zoo import config_json, pretrained, runs, surgery
 from zoo.data import Data, Info
 from zoo.errors import InputError
 from zoo.models import registry
+from zoo.surgery import lora
 from zoo.tasks import Binary
 from zoo.training.state import State, host_array, leaf_paths, params_digest
 from zoo.weights.files import INDEX, open_tensors
@@ -71,10 +72,24 @@ def warm_start(
     if pretrained.is_run(source):
         taken = runs.open_run(source, warn=warn)
         digest = params_digest(taken.variables["params"])
-        return _from_run(state, taken, warn), {"step": taken.step, "params_digest": digest}
+        if isinstance(taken.module, lora.Adapted) and taken.run.lora != run.lora:
+            plain, variables = lora.merge(taken.module, taken.variables)
+            taken = dataclasses.replace(taken, module=plain, variables=variables)
+        return _from_run(state, module, taken, warn), {"step": taken.step, "params_digest": digest}
     saved = _read(source, warn)
     _check_same(saved, run.model)
-    filled, fresh = pretrained.fill(saved, module, state.variables)
+    if isinstance(module, lora.Adapted):
+        plain, beside = lora.apart(state.params)
+        filled, fresh = pretrained.fill(saved, module.model, {**state.variables, "params": plain})
+        filled["params"] = lora.with_lengths(surgery.join(filled["params"], beside))
+        still = leaf_paths(module.lora.frozen(filled["params"]))
+        if fixed := [path for path in fresh if still[path]]:
+            raise InputError(
+                f"init_from: {run.init_from} has no {', '.join(fixed)}, and lora does not train "
+                "it; name it in --lora.whole"
+            )
+    else:
+        filled, fresh = pretrained.fill(saved, module, state.variables)
     if fresh:
         warn(f"init_from: {run.init_from} has no {', '.join(fresh)}; initialised, to be trained")
     kept = {p: leaf for p, leaf in leaf_paths(filled["params"]).items() if p not in fresh}
@@ -177,7 +192,7 @@ def _read(folder: Path, warn: Warn) -> pretrained.Saved:
     return saved
 
 
-def _from_run(state: State, source: runs.OpenedRun, warn: Warn) -> State:
+def _from_run(state: State, module: Any, source: runs.OpenedRun, warn: Warn) -> State:
     """`state` with the parameters and statistics of another run, where their shapes agree."""
     theirs = leaf_paths(source.variables)
     new: list[str] = []
@@ -197,6 +212,8 @@ def _from_run(state: State, source: runs.OpenedRun, warn: Warn) -> State:
         names = ", ".join(new)
         warn(f"init_from: {source.folder} has nothing of the shape of {names}; these start anew")
     params = variables.pop("params")
+    if new and isinstance(module, lora.Adapted) and not isinstance(source.module, lora.Adapted):
+        params = lora.with_lengths(params)
     average = _copied(state.average, params)
     return dataclasses.replace(state, params=params, extra=variables, average=average)
 

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from zoo.errors import InputError
 from zoo.pretrained import save_pretrained
 from zoo.runs import TOKENIZER, OpenedRun
+from zoo.surgery.lora import Adapted, merge
 from zoo.tasks import Classification, Multilabel, Regression
 from zoo.training.receipt import write_json
 
@@ -24,7 +25,7 @@ PROBLEMS = {
 
 
 def convert(opened: OpenedRun, directory: Path, format: str = "transformers") -> None:
-    """Writes config.json, model.safetensors and the tokenizer's files.
+    """Writes config.json, model.safetensors and the tokenizer's files; adapters are merged.
 
     The folder names the classes as the data do. A regression's outputs are in the units of the
     data, so their mean and deviation become part of the last layer.
@@ -39,6 +40,9 @@ def convert(opened: OpenedRun, directory: Path, format: str = "transformers") ->
     """
     if (directory / "checkpoints").exists():
         raise InputError(f"{directory} is a run folder; choose another one for the conversion")
+    if isinstance(opened.module, Adapted):
+        module, variables = merge(opened.module, opened.variables)
+        opened = dataclasses.replace(opened, module=module, variables=variables)
     cfg, task, names = opened.module.cfg, opened.task, opened.info.class_names
     if names and hasattr(cfg, "labels") and len(names) == cfg.num_classes:
         cfg = dataclasses.replace(cfg, labels=names)

@@ -1,7 +1,6 @@
 """What is inside a model: the outputs of its modules, by path."""
 
 import difflib
-import fnmatch
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from zoo.errors import InputError
+from zoo.paths import fits, unfit
 
 
 def features(
@@ -21,7 +21,7 @@ def features(
         variables: its collections, as ``zoo.init`` returns them.
         inputs: the primary input, a tuple of positional inputs, or a dict of inputs by name.
         paths: one or several glob patterns such as ``"conv*"`` or ``"block*/attn"``; ``*`` matches
-            slashes too.
+            slashes too, and what fits a pattern after ``!`` is left out.
 
     Returns:
         Output by path, such as ``{"conv1": [B, H, W, C]}``, sorted by path. A module called
@@ -42,8 +42,7 @@ def features(
 
     patterns = [paths] if isinstance(paths, str) else list(paths)
     there = named(jax.eval_shape(run, variables, args, keywords))
-    wrong = [p for p in patterns if not any(fnmatch.fnmatchcase(name, p) for name in there)]
-    if wrong:
+    if wrong := unfit(there, patterns):
         near = difflib.get_close_matches(wrong[0], there, n=3)
         hint = f" (nearest: {', '.join(near)})" if near else ""
         raise InputError(
@@ -53,11 +52,7 @@ def features(
     # Compiled with the asked-for outputs only, so that the others are not kept in memory.
     def chosen(*everything: Any) -> dict[str, Any]:
         found = named(run(*everything))
-        return {
-            name: value
-            for name, value in sorted(found.items())
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-        }
+        return {name: value for name, value in sorted(found.items()) if fits(name, patterns)}
 
     return jax.jit(chosen)(variables, args, keywords)
 

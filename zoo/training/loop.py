@@ -91,9 +91,9 @@ class Training:
             self.splits["train"], run.batch_size, run.seed, run.augment, run.balance, first, count
         )
         self.step = Step(
-            self.module, self.task, run.optimizer.build(run.steps), run.optimizer.rate(run.steps),
-            run.accumulate, run.average, run.on_nonfinite == "skip", axis=self.parallel.axis,
-            freeze=run.optimizer.freeze,
+            self.module, self.task, run.optimizer.build(run.steps, assemble.frozen(run)),
+            run.optimizer.rate(run.steps), run.accumulate, run.average,
+            run.on_nonfinite == "skip", axis=self.parallel.axis, freeze=assemble.frozen(run),
         )  # fmt: skip
         init = partial(assemble.fresh_state, run, self.module, self.info)
         self.shapes = jax.eval_shape(init)

@@ -1,6 +1,5 @@
 """Optimizers and learning-rate schedules: optax, chosen by name."""
 
-import fnmatch
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -11,6 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from zoo.errors import InputError
+from zoo.paths import leaf_paths, map_leaves, mask, path_of
+
+Freeze = Collection[str] | Callable[[Any], Any]
+"""What is not trained: patterns, or a function that makes a tree of booleans of the parameters."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Optimizer:
     """Adam, adamw: added to the root of the second moment."""
     freeze: tuple[str, ...] = ()
     """Parameters that are not trained: patterns of their paths, or of a part's that holds them,
-    such as `embed*` or `layer[0-3]`; * also stands for /."""
+    such as `embed*` or `layer[0-3]`; * also stands for /, and `!head` leaves the head out."""
     layer_decay: float = 1.0
     """Factor on the learning rate from one layer to the one below it: the head has the whole rate,
     the embeddings, below the first layer, the least."""
@@ -89,8 +92,12 @@ class Optimizer:
         """The learning rate as a function of the number of updates made so far."""
         return self.schedule.build(self.learning_rate, steps)
 
-    def build(self, steps: int) -> optax.GradientTransformation:
+    def build(self, steps: int, freeze: Freeze | None = None) -> optax.GradientTransformation:
         """The optax transformation for a run of `steps` steps.
+
+        Args:
+            steps: of the whole run.
+            freeze: what is not trained, where it is not what `freeze` says.
 
         Raises:
             InputError: weight decay with plain adam (use adamw), or a negative rate; once the
@@ -105,9 +112,9 @@ class Optimizer:
         rule = optax.chain(*clip, self._rule(rate))
         if self.layer_decay < 1:
             rule = optax.chain(rule, _scaled(lambda params: layer_rates(params, self.layer_decay)))
-        if self.freeze:
+        if still := self.freeze if freeze is None else freeze:
             rules: dict[Any, Any] = {True: _nothing(), False: rule}
-            rule = optax.multi_transform(rules, lambda params: frozen(params, self.freeze))
+            rule = optax.multi_transform(rules, lambda params: frozen(params, still))
         return rule
 
     def _rule(self, rate: Callable[[Any], Any]) -> optax.GradientTransformation:
@@ -145,34 +152,22 @@ class Optimizer:
         return jax.tree_util.tree_map_with_path(lambda path, _: _last(path) in self.decay, params)
 
 
-def frozen(params: Any, patterns: Collection[str]) -> Any:
-    """A tree of booleans: whether the path of a leaf, or of what holds it, fits a pattern.
+def frozen(params: Any, patterns: Freeze) -> Any:
+    """A tree of booleans: whether the path of a leaf, or of what holds it, fits the patterns, or
+    what a function of the parameters says instead of them.
 
     Raises:
         InputError: a pattern fits nothing, or nothing is left to train.
     """
-    unused = set(patterns)
-
-    def fits(path: Any, _: Any) -> bool:
-        parts = _path(path).split("/")
-        names = ["/".join(parts[: end + 1]) for end in range(len(parts))]
-        found = {p for p in patterns if any(fnmatch.fnmatchcase(name, p) for name in names)}
-        unused.difference_update(found)
-        return bool(found)
-
-    chosen = jax.tree_util.tree_map_with_path(fits, params)
-    if unused:
-        parts = sorted({_path(path[:1]) for path, _ in jax.tree_util.tree_leaves_with_path(params)})
-        raise InputError(
-            f"optimizer.freeze: no parameter fits {', '.join(sorted(unused))}; the model has "
-            f"{', '.join(parts)}"
-        )
+    if callable(patterns):
+        return patterns(params)
+    chosen = mask(params, patterns, "optimizer.freeze")
     if all(jax.tree.leaves(chosen)):
         raise InputError("optimizer.freeze: nothing is left to train")
     return chosen
 
 
-def stop_gradients(params: Any, patterns: Collection[str]) -> Any:
+def stop_gradients(params: Any, patterns: Freeze) -> Any:
     """The parameters, those that `patterns` freeze as constants: their gradients are zeros, and the
     compiler leaves out what would compute them."""
     return jax.tree.map(
@@ -190,19 +185,18 @@ def layer_rates(params: Any, decay: float) -> Any:
     Raises:
         InputError: no name has such a number.
     """
-    names = [_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    names = leaf_paths(params)
     depth = 1 + max((number for name in names if (number := _layer(name)) is not None), default=-1)
     if not depth:
         raise InputError("optimizer.layer_decay: the model has no parts named layer0, layer1, ...")
 
-    def factor(path: Any, _: Any) -> float:
-        name = _path(path)
+    def factor(name: str, _: Any) -> float:
         number = _layer(name)
         if number is None:
             number = -1 if name.startswith("embed") or name.endswith("embedding") else depth
         return decay ** (depth - number)
 
-    return jax.tree_util.tree_map_with_path(factor, params)
+    return map_leaves(factor, params)
 
 
 def _layer(name: str) -> int | None:
@@ -227,10 +221,6 @@ def _nothing() -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _path(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def _last(path: Any) -> str:
     return jax.tree_util.keystr(path[-1:], simple=True)
 
@@ -243,7 +233,7 @@ def _muon_dimensions(params: Any) -> Any:
     """
 
     def dimensions(path: Any, leaf: Any) -> Any:
-        hidden = _last(path) == "kernel" and leaf.ndim == 2 and "head" not in _path(path)
+        hidden = _last(path) == "kernel" and leaf.ndim == 2 and "head" not in path_of(path)
         return optax.contrib.MuonDimensionNumbers() if hidden else None
 
     return jax.tree_util.tree_map_with_path(dimensions, params)

@@ -13,6 +13,7 @@ from flax import struct
 from jax.experimental import multihost_utils
 
 from zoo.errors import InputError
+from zoo.paths import leaf_paths
 from zoo.training.sums import long_sums
 
 
@@ -72,12 +73,6 @@ def initial_state(variables: dict[str, Any], optimizer: Any, seed: int, average:
         best=jnp.float32(-jnp.inf),
         stale=jnp.int32(0),
     )
-
-
-def leaf_paths(tree: Any) -> dict[str, Any]:
-    """The leaves of a pytree by their path `a/b/c`."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def check_names(tree: Any) -> None:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from zoo.training.optimizers import averaging_decay, stop_gradients
+from zoo.training.optimizers import Freeze, averaging_decay, stop_gradients
 from zoo.training.state import State
 
 Batch = dict[str, Any]
@@ -49,7 +49,7 @@ class Step:
         skip_nonfinite: leave out updates that are not finite and go on, instead of freezing.
         unroll: write the microbatches out instead of looping (convolutions on CPU).
         axis: the named axis to add over (`pmap`); None where the compiler does it (`jit`).
-        freeze: patterns of parameters that get no gradient, see `Optimizer.freeze`.
+        freeze: which parameters get no gradient, see `zoo.training.optimizers.frozen`.
     """
 
     module: Any
@@ -61,7 +61,7 @@ class Step:
     skip_nonfinite: bool = False
     unroll: bool = False
     axis: str | None = None
-    freeze: tuple[str, ...] = ()
+    freeze: Freeze = ()
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """One step. `batch` leaves are `[B, ...]`, or `[A, B/A, ...]` when accumulating."""
