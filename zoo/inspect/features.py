@@ -2,7 +2,7 @@
 
 import difflib
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -31,8 +31,7 @@ def features(
     Raises:
         InputError: a pattern matches nothing; the message lists the paths there are.
     """
-    args = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, dict) else (inputs,)
-    keywords = inputs if isinstance(inputs, dict) else {}
+    args, keywords = arguments(inputs)
 
     def run(variables: Any, args: tuple, keywords: dict) -> Any:
         _, updates = model.apply(
@@ -41,14 +40,7 @@ def features(
         return updates["intermediates"]
 
     patterns = [paths] if isinstance(paths, str) else list(paths)
-    there = named(jax.eval_shape(run, variables, args, keywords))
-    wrong = [p for p in patterns if not any(fnmatch.fnmatchcase(name, p) for name in there)]
-    if wrong:
-        near = difflib.get_close_matches(wrong[0], there, n=3)
-        hint = f" (nearest: {', '.join(near)})" if near else ""
-        raise InputError(
-            f"no module matches {', '.join(map(repr, wrong))}{hint}; there are: {', '.join(there)}"
-        )
+    check_patterns(patterns, named(jax.eval_shape(run, variables, args, keywords)))
 
     # Compiled with the asked-for outputs only, so that the others are not kept in memory.
     def chosen(*everything: Any) -> dict[str, Any]:
@@ -60,6 +52,27 @@ def features(
         }
 
     return jax.jit(chosen)(variables, args, keywords)
+
+
+def arguments(inputs: Any) -> tuple[tuple, dict[str, Any]]:
+    """Positional and named arguments of a call, of an input, a tuple of them, or a dict by name."""
+    if isinstance(inputs, dict):
+        return (), inputs
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+
+def check_patterns(patterns: Iterable[str], there: Iterable[str]) -> None:
+    """Raises:
+    InputError: a pattern matches none of the paths there are; the message lists them.
+    """
+    there = list(there)
+    wrong = [p for p in patterns if not any(fnmatch.fnmatchcase(name, p) for name in there)]
+    if wrong:
+        near = difflib.get_close_matches(wrong[0], there, n=3)
+        hint = f" (nearest: {', '.join(near)})" if near else ""
+        raise InputError(
+            f"no module matches {', '.join(map(repr, wrong))}{hint}; there are: {', '.join(there)}"
+        )
 
 
 def named(tree: Any, prefix: str = "") -> dict[str, Any]:
