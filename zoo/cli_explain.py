@@ -47,6 +47,8 @@ def explain_command(options: Explain) -> int:
     from zoo import runs
     from zoo.config import find_config, load
 
+    if not Path(options.output).parent.is_dir():
+        raise InputError(f"there is no folder {Path(options.output).parent} to write into")
     configure(0, True)
     from zoo.inspect import explain
 
@@ -61,7 +63,6 @@ def explain_command(options: Explain) -> int:
         about: dict[str, Any] = {"input": found.name, "position": found.position, "layers": rows}
     elif found.image is not None:
         target = Path(options.output or f"{Path(options.input).stem}-{found.method}.png")
-        _writable(target)
         explain.draw(found, target)
         print(f"{target}: {found.method} of {found.target} (score {found.score:.4g}){_rest(found)}")
         return 0
@@ -77,7 +78,6 @@ def explain_command(options: Explain) -> int:
         target = Path(options.output)
         if target.suffix != ".json":
             raise InputError(f"{target}: scores of this input are written as .json")
-        _writable(target)
         target.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         return 0
     from rich.console import Console
@@ -115,11 +115,6 @@ def _lens_table(found: Any) -> Any:
 def _rest(found: Any) -> str:
     """What integrated gradients leave unexplained."""
     return "" if found.missed is None else f"; the sum misses {found.missed:.2%} of the difference"
-
-
-def _writable(target: Path) -> None:
-    if not target.parent.is_dir():
-        raise InputError(f"there is no folder {target.parent} to write {target.name} into")
 
 
 def _warn(message: str) -> None:

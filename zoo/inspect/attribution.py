@@ -168,7 +168,7 @@ def scored(
     output = jax.jit(model.apply)(variables, *args, **keywords)
     choose = scores(output, inputs, target)
     named = {**dict(enumerate(args)), **keywords}
-    place = next((key for key, x in named.items() if _real(x)), None)
+    place = next((k for k, x in named.items() if _real(x) and "mask" not in str(k)), None)
     if at is None and place is not None:
 
         def replaced(x: Array, variables: Any, inputs: Any) -> Float[Array, "B"]:
@@ -225,7 +225,7 @@ def _points(
     def _inside(ends: Float[Array, "P 2"]) -> Float[Array, "P 2"]:
         return ends @ jnp.asarray([[1 - near, near], [near, 1 - near]], ends.dtype)
 
-    edges = jnp.linspace(0, 1, 2 * CUTS + 1, dtype=end.dtype)
+    edges = jnp.linspace(0, 1, 2 * CUTS + 1, dtype=jnp.promote_types(end.dtype, jnp.float32))
     ends = jnp.stack([edges[:-1], edges[1:]], 1)
     errors = jnp.concatenate(
         [missed(part, variables, inputs) for part in (ends[:CUTS], ends[CUTS:])]

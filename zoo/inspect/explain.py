@@ -20,7 +20,7 @@ from zoo.inspect.attribution import (
 from zoo.inspect.patching import layers, logit_lens, outputs
 from zoo.inspect.rollout import attention_rollout
 from zoo.runs import OpenedRun
-from zoo.tasks import Regression, Translation, split_inputs
+from zoo.tasks import Binary, Regression, Translation, split_inputs
 
 METHODS = (
     "integrated-gradients", "gradient", "smooth-grad", "grad-cam", "attention-rollout",
@@ -173,6 +173,10 @@ def _index(opened: OpenedRun, output: Any, target: str, place: int | None) -> in
     """The number of a class, by its name or number; the likeliest where none is given."""
     row = np.asarray(output[0] if place is None else output[0, place], np.float32)
     names = list(opened.info.class_names)
+    if isinstance(opened.task, Binary):
+        if target not in ("", names[1]):
+            raise InputError(f"the run's one output speaks for {names[1]!r}; there is no other")
+        return 0
     if not target:
         return 0 if isinstance(opened.task, Regression) else int(row.argmax())
     if target in names:
@@ -185,6 +189,8 @@ def _index(opened: OpenedRun, output: Any, target: str, place: int | None) -> in
 
 def _name(opened: OpenedRun, index: int) -> str:
     names = opened.info.class_names
+    if isinstance(opened.task, Binary):
+        return names[1]
     if len(names) > index:
         return names[index]
     if opened.info.vocab_size and not opened.info.num_classes:
@@ -277,9 +283,10 @@ def draw(explanation: Explanation, target: Path) -> None:
     signed = scores.min() < 0
     # One pixel that stands out should not hide the others.
     limit = float(np.quantile(np.abs(scores), 0.995)) or float(np.abs(scores).max()) or 1.0
-    covered.imshow(image.mean(-1), cmap="gray", vmin=0, vmax=1)
-    colours = {"cmap": "seismic", "vmin": -limit} if signed else {"cmap": "inferno", "vmin": 0}
-    shown = covered.imshow(scores, vmax=limit, alpha=0.65, **colours)
+    # Pale, so that what lies above keeps the colours of its scale.
+    covered.imshow(image.mean(-1), cmap="gray", vmin=-1, vmax=1)
+    colours = {"cmap": "bwr", "vmin": -limit} if signed else {"cmap": "inferno", "vmin": 0}
+    shown = covered.imshow(scores, vmax=limit, alpha=0.75, **colours)
     figure.colorbar(shown, ax=covered, shrink=0.85)
     covered.set_title(f"{explanation.method}: {explanation.target}", fontsize=9)
     for axis in (plain, covered):

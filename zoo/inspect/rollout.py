@@ -43,8 +43,8 @@ def attention_rollout(
     if not chosen:
         raise InputError("this model has no attention weights; name them by paths, see features")
     check_patterns(chosen, shapes)
-    sides = {shapes[path].shape[-2:] for path in chosen}
-    if len(sides) != 1 or len({*sides.copy().pop()}) != 1:
+    sides = {(shape[0], *shape[-2:]) for shape in (shapes[path].shape for path in chosen)}
+    if len(sides) != 1 or any(queries != keys for _, queries, keys in sides):
         found = ", ".join(f"{path} {shapes[path].shape}" for path in chosen)
         raise InputError(f"attention rollout needs weights between the same tokens; got: {found}")
     found = features(model, variables, inputs, chosen)
