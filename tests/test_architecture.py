@@ -63,6 +63,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "zoo.known_bad",
         "zoo.runs",
     ),
+    "zoo.inspect.explain": (*BELOW_THE_LOOP, "zoo.inspect", "zoo.runs"),
     "zoo.inspect": (*BELOW_THE_LOOP, "zoo.inspect"),
     "zoo.inference.export": (*BELOW_THE_LOOP, "zoo.pretrained", "zoo.runs"),
     "zoo.inference": (*BELOW_THE_LOOP, "zoo.inference", "zoo.assemble", "zoo.runs"),
@@ -77,7 +78,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "zoo.runs",
     ),
     "zoo.launch": (*BELOW_THE_LOOP, "zoo.inspect.canaries"),
+    "zoo.cli_explain": ("zoo",),
     "zoo.cli_generate": ("zoo",),
+    "zoo.cli_models": ("zoo",),
     "zoo.cli": ("zoo",),
 }
 # The one module that executes Python from a path: the file the user named by --config.

@@ -130,8 +130,8 @@ def assert_one_message(result, code, *told):
 
 COMMANDS = {
     "train": config.Run, "models": cli.Models, "summary": cli.Summary, "evaluate": cli.Evaluate,
-    "predict": cli.Predict, "generate": cli.Generate, "doctor": cli.Doctor,
-    "replay": cli.Replay, "compare": cli.Compare,
+    "card": cli.Card, "predict": cli.Predict, "explain": cli.Explain, "generate": cli.Generate,
+    "doctor": cli.Doctor, "replay": cli.Replay, "compare": cli.Compare,
 }  # fmt: skip
 
 
@@ -214,8 +214,22 @@ def test_models(zoo):
 def test_summary(zoo):
     code, out, _ = zoo("summary", "mlp-8-10-5-1")
     assert code == 0 and "151" in out and "dense1" in out
+    code, out, _ = zoo("summary", "lenet5", "--shapes", "image=2x32x30x1", "--json", "--depth", "0")
+    assert code == 0 and json.loads(out)["inputs"] == "image float32[2,32,30,1]"
+    assert len(json.loads(out)["modules"]) == 1
+    assert_one_message(zoo("summary", "lenet5", "--shapes", "image:2"), 2, "image=1x32x32x3")
     assert_one_message(zoo("summary", "mlp-8-10-5-2"), 2, "mlp-8-10-5-2", "mlp-8-10-5-1")
     assert_one_message(zoo("summary", "mlp-8-10-5-1", "--task", "translation"), 2, "translation")
+
+
+def test_card(zoo):
+    code, out, _ = zoo("card", "lenet5")
+    assert code == 0 and out.startswith("lenet5\n") and "61,706 (as published)" in out
+    code, out, _ = zoo("card", "mlp-8*", "--format", "json")
+    assert code == 0 and json.loads(out)["parameters"] == 151
+    code, out, _ = zoo("card", "mlp-8-10-5-1", "--format", "page")
+    assert code == 0 and out.startswith("# Models\n") and "## mlp" in out and "| 151 |" in out
+    assert_one_message(zoo("card", "mlp-8-10-5-2"), 2, "mlp-8-10-5-1")
 
 
 def test_evaluate(finished, zoo):

@@ -8,16 +8,27 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
+from zoo.cli_explain import Explain, explain_command
 from zoo.cli_generate import Generate, generate_command
+from zoo.cli_models import (
+    Card,
+    Models,
+    Summary,
+    card_command,
+    models_command,
+    summary_command,
+)
 from zoo.launch import configure, guarded, prepare, train_command
 
 USAGE = """usage: zoo COMMAND ...
 
   train      train a model; the same as train.py (zoo train --help)
   models     list the models
-  summary    parameters, FLOPs and activation memory of a model
+  summary    parameters, FLOPs and bytes of a model, module by module
+  card       what is known of a model: its counts, source, licence, and what was measured
   evaluate   metrics of a trained run on one of its splits
   predict    predictions of a trained run for files or text
+  explain    what in an input a trained run's answer rests on
   generate   texts that a language model writes on from prompts
   convert    a trained run as a folder that transformers or timm opens
   doctor     what is wrong with a run folder or the installation, and what to do
@@ -55,26 +66,6 @@ def _run(name: str, argv: list[str]) -> int:
     prepare(argv)
     options, command = COMMANDS[name]
     return command(tyro.cli(options, args=argv, prog=f"zoo {name}"))
-
-
-@dataclass(frozen=True)
-class Models:
-    """Lists the models by name, with their parameters and source."""
-
-    pattern: Positional[str] = "*"
-    """Names to list; * and ? are wildcards."""
-    task: str = ""
-    """Only models with a head for this task, such as image-classification."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Shows a model's modules: parameters, floating-point operations, activation memory."""
-
-    name: Positional[str]
-    """A model's name, as `zoo models` lists it."""
-    task: str = ""
-    """Which head; empty is the model's own."""
 
 
 @dataclass(frozen=True)
@@ -168,35 +159,6 @@ class Compare:
     """A run folder."""
     b: Positional[Path]
     """Another run folder."""
-
-
-def models_command(options: Models) -> int:
-    """`zoo models`."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from zoo.errors import InputError
-    from zoo.models import registry
-
-    names = registry.list_models(options.pattern, options.task or None)
-    if not names:
-        raise InputError(f"no model is named {options.pattern!r}; zoo models lists all")
-    table = Table("model", "parameters", "tasks", "source")
-    for name in names:
-        size = registry.find(name)
-        tasks = registry.module_of(size.config).TASKS
-        count = f"{size.params:,}" if size.params else ""
-        table.add_row(name, count, ", ".join([size.task] if size.task else tasks), size.source)
-    Console().print(table)
-    return 0
-
-
-def summary_command(options: Summary) -> int:
-    """`zoo summary`."""
-    import zoo
-
-    print(zoo.summary(zoo.create_model(options.name, task=options.task or None)))
-    return 0
 
 
 def evaluate_command(options: Evaluate) -> int:
@@ -325,8 +287,10 @@ def _warn(message: str) -> None:
 COMMANDS = {
     "models": (Models, models_command),
     "summary": (Summary, summary_command),
+    "card": (Card, card_command),
     "evaluate": (Evaluate, evaluate_command),
     "predict": (Predict, predict_command),
+    "explain": (Explain, explain_command),
     "generate": (Generate, generate_command),
     "convert": (Convert, convert_command),
     "doctor": (Doctor, doctor_command),

@@ -1,5 +1,8 @@
 """Summaries against closed forms."""
 
+import dataclasses
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -67,6 +70,43 @@ def test_modules_inside_modules_loops_and_repeated_methods_count_fully():
     assert modules["blocks/inner"].parameters == 5 * 12
     assert modules["table"].flops == 2 * 21
     assert summary.flops == 90 + 42
+
+
+def test_statistics_are_counted_apart():
+    summary = zoo.summary("cnn-8x8-digits")
+    assert (summary.parameters, summary.statistics) == (230_266, 2 * (48 + 48 + 96 * 3))
+    norm = next(module for module in summary.modules if module.path == "norm1")
+    assert (norm.parameters, norm.statistics, norm.bytes) == (96, 96, 4 * 192)
+    assert norm.output_bytes == 4 * 8 * 8 * 48
+    text = str(summary)
+    assert "statistics        768" in text and max(map(len, text.splitlines())) <= 100
+
+
+def test_any_input_size_and_any_depth():
+    half = zoo.summary("vgg16", shapes={"image": (1, 112, 224, 3)})
+    assert half.inputs == "image float32[1,112,224,3]"
+    whole = {m.path: m for m in zoo.summary("vgg16").modules}
+    for module in half.modules:
+        if module.path.startswith("conv"):
+            assert 2 * module.flops == whole[module.path].flops
+    model = zoo.create_model("transformer-base", depth=1)
+    summary = zoo.summary(model, shapes={"input_ids": (2, 5)})  # one for all that are alike
+    assert "decoder_input_ids int32[2,5]" in summary.inputs
+    paths = [module.path for module in summary.modules]
+    assert "encoder0/attention/query" in paths
+    assert {m.path for m in summary.down_to(1).modules} == {p for p in paths if "/" not in p}
+    assert [m.path for m in summary.down_to(0).modules] == [""]
+    assert summary.down_to(None) is summary and summary.down_to(1).flops == summary.flops
+    for wrong, message in (({"pixels": (1, 2)}, "no input pixels; it has: image"),):
+        with pytest.raises(InputError, match=message):
+            zoo.summary("vgg16", shapes=wrong)
+
+
+def test_a_summary_is_plain_data():
+    summary = zoo.summary("lenet5")
+    value = json.loads(json.dumps(dataclasses.asdict(summary)))
+    assert value["parameters"] == 61_706
+    assert [m["path"] for m in value["modules"]][:2] == ["", "conv1"]
 
 
 def test_unknown_model_is_one_error():

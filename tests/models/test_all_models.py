@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 
+import zoo
 import zoo.models
 from zoo.errors import InputError
 from zoo.models import (
@@ -495,6 +496,37 @@ def test_same_result_with_and_without_jit(row):
     compiled = jax.jit(model.apply)(variables, **inputs)
     plain = model.apply(variables, **inputs)
     np.testing.assert_allclose(compiled, plain, rtol=2e-5, atol=2e-5)
+
+
+def assert_modules_are_found(model, inputs):
+    """Every module that has parameters is among the features, and so is what the model ends in."""
+    variables = jax.eval_shape(lambda key: model.init(key, **inputs), KEY)
+    found = jax.eval_shape(lambda v: zoo.features(model, v, inputs), variables)
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])]
+    with_parameters = {"/".join(entry.key for entry in path[:-1]) for path in paths} - {""}
+    assert with_parameters <= set(found)
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_features_reach_every_module(row):
+    assert_modules_are_found(TABLE[row].config.build(TABLE[row].task), made(row)[2])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("family", registry.families())
+def test_features_reach_every_module_for_every_task(family):
+    built = 0
+    for row in TABLE.values():
+        if registry.family(row.config) != family:
+            continue
+        for task in registry.families()[family].TASKS:
+            try:
+                model = row.config.build(task)
+            except InputError:  # the fields of some configs decide which tasks they serve
+                continue
+            assert_modules_are_found(model, row.config.inputs(batch=2))
+            built += 1
+    assert built >= len(registry.families()[family].TASKS)
 
 
 @pytest.mark.parametrize(

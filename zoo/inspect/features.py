@@ -1,7 +1,7 @@
 """What is inside a model: the outputs of its modules, by path."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -31,8 +31,7 @@ def features(
     Raises:
         InputError: a pattern matches nothing; the message lists the paths there are.
     """
-    args = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, dict) else (inputs,)
-    keywords = inputs if isinstance(inputs, dict) else {}
+    args, keywords = arguments(inputs)
 
     def run(variables: Any, args: tuple, keywords: dict) -> Any:
         _, updates = model.apply(
@@ -41,13 +40,7 @@ def features(
         return updates["intermediates"]
 
     patterns = [paths] if isinstance(paths, str) else list(paths)
-    there = named(jax.eval_shape(run, variables, args, keywords))
-    if wrong := unfit(there, patterns):
-        near = difflib.get_close_matches(wrong[0], there, n=3)
-        hint = f" (nearest: {', '.join(near)})" if near else ""
-        raise InputError(
-            f"no module matches {', '.join(map(repr, wrong))}{hint}; there are: {', '.join(there)}"
-        )
+    check_patterns(patterns, named(jax.eval_shape(run, variables, args, keywords)))
 
     # Compiled with the asked-for outputs only, so that the others are not kept in memory.
     def chosen(*everything: Any) -> dict[str, Any]:
@@ -55,6 +48,26 @@ def features(
         return {name: value for name, value in sorted(found.items()) if fits(name, patterns)}
 
     return jax.jit(chosen)(variables, args, keywords)
+
+
+def arguments(inputs: Any) -> tuple[tuple, dict[str, Any]]:
+    """Positional and named arguments of a call, of an input, a tuple of them, or a dict by name."""
+    if isinstance(inputs, dict):
+        return (), inputs
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+
+def check_patterns(patterns: Collection[str], there: Iterable[str]) -> None:
+    """Raises:
+    InputError: a pattern matches none of the paths there are; the message lists them.
+    """
+    there = list(there)
+    if wrong := unfit(there, patterns):
+        near = difflib.get_close_matches(wrong[0], there, n=3)
+        hint = f" (nearest: {', '.join(near)})" if near else ""
+        raise InputError(
+            f"no module matches {', '.join(map(repr, wrong))}{hint}; there are: {', '.join(there)}"
+        )
 
 
 def named(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from zoo.errors import InputError
 from zoo.models import registry
 
 Path = tuple[str, ...]
@@ -28,9 +30,16 @@ class Module:
     kind: str
     """Name of its class."""
     output: str
-    """Shapes of its (first) output."""
+    """Shape of its (first) output."""
     parameters: int
+    """Trained numbers, those of the modules inside included, as everywhere here."""
+    statistics: int
+    """Numbers that are kept but not trained, such as the means of batch norms."""
     flops: int
+    bytes: int
+    """Of its parameters and statistics."""
+    output_bytes: int
+    """Of all arrays that one call gives."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +52,8 @@ class Summary:
     parameters: int
     """Numbers in the collection ``params``; running statistics do not count."""
     parameter_bytes: int
+    statistics: int
+    """Numbers in the other collections: running means and variances."""
     flops: int
     """Floating-point operations of the matrix products and convolutions of one inference, a
     multiply-add as two; a loop whose length is not known before it runs counts once."""
@@ -58,76 +69,138 @@ class Summary:
         )
         table.add_column("module", overflow="fold")
         table.add_column("type")
-        table.add_column("output", overflow="fold")
+        table.add_column("shape", overflow="fold")
         table.add_column("parameters", justify="right")
+        kept = bool(self.statistics)
+        if kept:
+            table.add_column("statistics", justify="right")
         table.add_column("FLOPs", justify="right")
+        table.add_column("output", justify="right")
         for module in self.modules[1:]:
             depth = module.path.count("/")
             name = "  " * depth + module.path.rpartition("/")[2]
+            numbers = [f"{module.parameters:,}", *[f"{module.statistics:,}"] * kept]
             table.add_row(
-                name, module.kind, module.output, f"{module.parameters:,}", _scaled(module.flops)
-            )
+                name, module.kind, module.output, *numbers, scaled(module.flops),
+                scaled(module.output_bytes, "B", 1024),
+            )  # fmt: skip
         text = io.StringIO()
         Console(file=text, width=100, color_system=None).print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines()]
-        size = _scaled(self.parameter_bytes, "B", 1024)
-        kept = _scaled(self.activation_bytes, "B", 1024)
+        size = scaled(self.parameter_bytes, "B", 1024)
+        kept = scaled(self.activation_bytes, "B", 1024)
+        statistics = [f"statistics        {self.statistics:,}"] if self.statistics else []
         lines += [
             f"parameters        {self.parameters:,} ({size})",
-            f"FLOPs             {_scaled(self.flops)} (products and convolutions of one call)",
+            *statistics,
+            f"FLOPs             {scaled(self.flops)} (products and convolutions of one call)",
             f"activation bytes  {kept} (kept for the backward pass)",
         ]
         return "\n".join(lines)
 
+    def down_to(self, depth: int | None) -> "Summary":
+        """The same without the modules below that depth; 1 keeps the outermost, None all.
 
-def summary(model: str | nn.Module, batch: int = 1) -> Summary:
-    """Parameters, FLOPs, activation bytes and the modules of a model.
+        Raises:
+            InputError: the depth is below 0.
+        """
+        if depth is None:
+            return self
+        if depth < 0:
+            raise InputError(f"depth is at least 0, not {depth}")
+        kept = [m for m in self.modules if not m.path or m.path.count("/") < depth]
+        return dataclasses.replace(self, modules=tuple(kept))
+
+
+def summary(
+    model: str | nn.Module, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None
+) -> Summary:
+    """Parameters, FLOPs, bytes and the modules of a model; ``dataclasses.asdict`` is good for JSON.
 
     Args:
         model: a name of ``zoo.list_models()`` or a module.
         batch: examples in the call that is counted.
+        shapes: of inputs by name, such as ``{"image": (1, 256, 192, 3)}``, instead of the model's
+            own. Where the inputs have one shape, as token ids and masks have, one of them speaks
+            for all.
 
     Raises:
-        InputError: there is no model of that name.
+        InputError: there is no model or input of that name, or the model takes no such shape.
     """
     name = model if isinstance(model, str) else type(model).__name__
     if isinstance(model, str):
         model = registry.create_model(model)
-    inputs = model.cfg.inputs(batch)
+    inputs = _inputs(model, batch, shapes or {})
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(lambda k, x: model.init(k, **x), key, inputs)
     params = variables["params"]
     calls, flops = _trace(model, variables, inputs)
-    sizes = Counter()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        _add(sizes, tuple(entry.key for entry in path[:-1]), leaf.size)
+    sizes, statistics, kept = Counter(), Counter(), Counter()
+    for collection, tree in variables.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            module = tuple(entry.key for entry in path[:-1])
+            _add(sizes if collection == "params" else statistics, module, leaf.size)
+            _add(kept, module, leaf.size * leaf.dtype.itemsize)
     return Summary(
         name=name,
         inputs=", ".join(f"{key} {_shape(value)}" for key, value in inputs.items()),
         parameters=sizes[()],
         parameter_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)),
+        statistics=statistics[()],
         flops=flops[()],
         activation_bytes=_residual_bytes(model, variables, inputs),
         modules=tuple(
-            Module("/".join(path), kind, output, sizes[path], flops[path])
-            for path, (kind, output) in calls.items()
+            Module(
+                "/".join(path), call.kind, call.output, sizes[path], statistics[path], flops[path],
+                kept[path], call.output_bytes,
+            )
+            for path, call in calls.items()
         ),
+    )  # fmt: skip
+
+
+def _inputs(model: Any, batch: int, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Shapes and dtypes of the arguments of the call."""
+    inputs = model.cfg.inputs(batch)
+    if unknown := shapes.keys() - inputs.keys():
+        raise InputError(
+            f"{type(model).__name__} has no input {', '.join(sorted(unknown))}; it has: "
+            f"{', '.join(inputs)}"
+        )
+    alike = (
+        len({spec.shape for spec in inputs.values()}) == 1
+        and len(set(map(tuple, shapes.values()))) == 1
     )
+    given = dict.fromkeys(inputs, next(iter(shapes.values()))) if alike else shapes
+    return {
+        name: jax.ShapeDtypeStruct(tuple(given.get(name, spec.shape)), spec.dtype)
+        for name, spec in inputs.items()
+    }
+
+
+@dataclasses.dataclass
+class _Call:
+    """The first call of a module."""
+
+    kind: str
+    output: str = ""
+    output_bytes: int = 0
 
 
 def _trace(model: nn.Module, variables: Any, inputs: Any) -> tuple[dict, Counter]:
     """Class and output of every called module, and FLOPs, both by path."""
-    calls: dict[Path, tuple[str, str]] = {(): (type(model).__name__, "")}
+    calls: dict[Path, _Call] = {(): _Call(type(model).__name__)}
 
     def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         path = context.module.path
         inner = context.method_name in ("setup", "<lambda>")  # a transformation's own wrapper
         if not inner and path not in calls:
-            calls[path] = (type(context.module).__name__, "")  # before those inside it
+            calls[path] = _Call(type(context.module).__name__)  # before those inside it
         result = call(*args, **kwargs)
-        if not inner and not calls.get(path, ("", ""))[1]:
+        if not inner and not calls[path].output:
             arrays = [x for x in jax.tree.leaves(result) if hasattr(x, "shape")]
-            calls[path] = (type(context.module).__name__, _shape(arrays[0]) if arrays else "")
+            calls[path].output = _shape(arrays[0]) if arrays else ""
+            calls[path].output_bytes = sum(x.size * x.dtype.itemsize for x in arrays)
         return result
 
     with nn.intercept_methods(record):
@@ -198,7 +271,7 @@ def _shape(x: Any) -> str:
     return f"{np.dtype(x.dtype).name}[{','.join(map(str, x.shape))}]"
 
 
-def _scaled(number: int, unit: str = "", base: int = 1000) -> str:
+def scaled(number: int, unit: str = "", base: int = 1000) -> str:
     """Three digits and a unit: ``31.0 G``; with base 1024 ``528 MiB``."""
     value, prefixes = float(number), ["", "K" if base == 1024 else "k", "M", "G", "T", "P"]
     while value >= base and len(prefixes) > 1:
