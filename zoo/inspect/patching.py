@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 
 from zoo.errors import InputError
 from zoo.inspect.features import arguments, check_patterns
-from zoo.paths import fits
 from zoo.inspect.target import Target, scores
+from zoo.paths import fits
 
 Patch = ArrayLike | Callable[[Array], ArrayLike]
 LAYER = re.compile(r"(?:\w*_)?(block|layer|encoder|decoder)(?:s_)?\d+(?:#\d+)?")
