@@ -68,7 +68,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "zoo.inference.export": (*BELOW_THE_LOOP, "zoo.pretrained", "zoo.runs"),
     "zoo.inference": (*BELOW_THE_LOOP, "zoo.inference", "zoo.assemble", "zoo.runs"),
     "zoo.compare": ("zoo.training", "zoo.config_json"),
-    "zoo.pretrained": ("zoo.hub", "zoo.models", "zoo.weights", "zoo.parallel", "zoo.runs"),
+    "zoo.pretrained": (
+        "zoo.hub",
+        "zoo.nn",
+        "zoo.models",
+        "zoo.weights",
+        "zoo.parallel",
+        "zoo.runs",
+    ),
     "zoo.finetuning": (*BELOW_THE_LOOP, "zoo.config_json", "zoo.pretrained", "zoo.runs"),
     "zoo.replay": (
         *BELOW_THE_LOOP,

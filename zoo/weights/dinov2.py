@@ -54,7 +54,8 @@ def read_config(values: dict[str, Any]) -> Config:
         known["activation"] = to_activation(values["hidden_act"])
     ratio = typed("mlp_ratio", values.get("mlp_ratio", 4), float)
     known["hidden"] = int(known.get("width", Config.width) * ratio)
-    return Config(**{"num_classes": 2} | known)  # which is not written where it is 2
+    known = {"num_classes": 2, **known}  # which is not written where it is 2
+    return Config(**known)
 
 
 def write_config(cfg: Config, task: str) -> dict[str, Any]:

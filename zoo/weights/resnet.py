@@ -43,7 +43,8 @@ def read_config(values: dict[str, Any]) -> Config:
             if not isinstance(values[theirs], list):
                 raise InputError(f"config.json: {theirs} {values[theirs]!r} is no list of numbers")
             known[ours] = tuple(values[theirs])
-    return Config(**{"num_classes": 2} | known)  # which is not written where it is 2
+    known = {"num_classes": 2, **known}  # which is not written where it is 2
+    return Config(**known)
 
 
 def write_config(cfg: Config, task: str) -> dict[str, Any]:
