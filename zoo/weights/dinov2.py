@@ -47,14 +47,14 @@ def read_config(values: dict[str, Any]) -> Config:
         InputError: a value that changes the computation and is not implemented, or of the wrong
             type.
     """
-    known = check_values(values, Config, FIELDS, {}, OWN)
+    known: dict[str, Any] = {"num_classes": 2}  # which is not written where it is 2
+    known |= check_values(values, Config, FIELDS, {}, OWN)
     for theirs, default in DEFAULTS.items():
         known[theirs] = read_size(theirs, values.get(theirs, default))
     if "hidden_act" in values:
         known["activation"] = to_activation(values["hidden_act"])
     ratio = typed("mlp_ratio", values.get("mlp_ratio", 4), float)
     known["hidden"] = int(known.get("width", Config.width) * ratio)
-    known = {"num_classes": 2, **known}  # which is not written where it is 2
     return Config(**known)
 
 
