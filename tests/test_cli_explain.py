@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny_texts
 from PIL import Image
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 from tiny_runs import features_run, images_run, sequences_run, tokens_run
 
 from zoo import cli, cli_explain, tasks

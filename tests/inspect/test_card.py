@@ -12,10 +12,14 @@ from zoo.inspect import card as cards
 from zoo.inspect.measure import measure
 from zoo.models import registry
 
-PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 NAMES = registry.list_models()
 SMALL = [name for name in NAMES if (registry.find(name).params or 0) < 250_000]
 REGENERATE = "zoo card '*' --format page > docs/models.md"
+
+
+@pytest.fixture(scope="module")
+def page():
+    return (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 
 
 def _rows(text):
@@ -23,8 +27,8 @@ def _rows(text):
     return re.findall(r"^(\| `([^`]+)` \| .*\n)", text, re.MULTILINE)
 
 
-def test_the_page_has_every_model_once_with_what_the_sizes_say():
-    counted, measured = PAGE.split("\n## Measured\n")
+def test_the_page_has_every_model_once_with_what_the_sizes_say(page):
+    counted, measured = page.split("\n## Measured\n")
     assert counted.startswith(cards.PAGE)
     rows = _rows(counted)
     names = [name for _, name in rows]
@@ -41,16 +45,16 @@ def test_the_page_has_every_model_once_with_what_the_sizes_say():
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.full] * (n not in SMALL)) for n in NAMES]
 )
-def test_what_the_page_counts_is_true(name):
+def test_what_the_page_counts_is_true(name, page):
     found = cards.card(name)
-    assert cards.row(found) in PAGE, f"the page is stale: {REGENERATE}"
+    assert cards.row(found) in page, f"the page is stale: {REGENERATE}"
     assert found.published in (None, found.parameters)
-    assert cards.measured_rows(found) in PAGE, f"the page is stale: {REGENERATE}"
+    assert cards.measured_rows(found) in page, f"the page is stale: {REGENERATE}"
 
 
 @pytest.mark.full
-def test_the_page_is_what_the_command_writes():
-    assert cards.page(NAMES) == PAGE
+def test_the_page_is_what_the_command_writes(page):
+    assert cards.page(NAMES) == page
 
 
 @pytest.mark.parametrize(

@@ -500,8 +500,8 @@ def test_same_result_with_and_without_jit(row):
 
 def assert_modules_are_found(model, inputs):
     """Every module that has parameters is among the features, and so is what the model ends in."""
-    variables = jax.eval_shape(lambda key: model.init(key, **inputs), KEY)
-    found = jax.eval_shape(lambda v: zoo.features(model, v, inputs), variables)
+    variables = jax.eval_shape(lambda key, inputs: model.init(key, **inputs), KEY, inputs)
+    found = jax.eval_shape(lambda v, inputs: zoo.features(model, v, inputs), variables, inputs)
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(variables["params"])]
     with_parameters = {"/".join(entry.key for entry in path[:-1]) for path in paths} - {""}
     assert with_parameters <= set(found)
