@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +27,8 @@ METHODS = (
     "integrated-gradients", "gradient", "smooth-grad", "grad-cam", "attention-rollout",
     "logit-lens",
 )  # fmt: skip
+Call = tuple[nn.Module, Any, Any]
+"""A module, its variables, the inputs."""
 SEED = 0
 """Of the noise of ``smooth-grad``."""
 
@@ -109,7 +112,7 @@ def explain(
 
 
 def _scores(
-    opened: OpenedRun, call: Any, primary: Any, so_far: Explanation, target: Any, at: str | None
+    opened: OpenedRun, call: Call, primary: Any, so_far: Explanation, target: Any, at: str | None
 ) -> Explanation:
     """With the scores of the parts, by the explanation's method."""
     method, missed = so_far.method, None
@@ -225,7 +228,7 @@ def _picture(image: np.ndarray) -> np.ndarray:
     return np.broadcast_to(scaled, (*scaled.shape[:2], 3)) if scaled.shape[-1] != 3 else scaled
 
 
-def _followed(call: Any, target: Any, shape: tuple[int, ...]) -> Any:
+def _followed(call: Call, target: Any, shape: tuple[int, ...]) -> Any:
     """Attention rollout from the tokens that the score is read from, as far as they count in it:
     a class token, the last one, or all."""
     module, variables, inputs = call
@@ -251,7 +254,7 @@ def _grid(values: Any, height: int, width: int) -> Any:
     raise InputError(f"{values.shape[1]} tokens are no grid over {height}x{width} pixels")
 
 
-def _lens(opened: OpenedRun, call: Any, name: str, place: int | None) -> Lens:
+def _lens(opened: OpenedRun, call: Call, name: str, place: int | None) -> Lens:
     if place is None or opened.info.num_classes:
         raise InputError("the logit lens is for language models: outputs that are tokens")
     rows = []

@@ -24,11 +24,11 @@ def measure(name: str) -> Measured:
     before = time.process_time()
     compiled = lowered.compile()
     seconds = time.process_time() - before
-    memory = compiled.memory_analysis()
-    assert memory is not None
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    assert memory is not None and cost is not None
     return Measured(
         jax.__version__, jax.default_backend(), params_digest(variables["params"]),
-        int(compiled.cost_analysis()["flops"]), memory.temp_size_in_bytes, round(seconds, 1),
+        int(cost["flops"]), memory.temp_size_in_bytes, round(seconds, 1),
     )  # fmt: skip
 
 

@@ -169,7 +169,7 @@ class DeiT(nn.Module):
         if self.task == "feature-extraction" and cfg.pooler:
             pooled_BD = dense(cfg.pooler_width or cfg.width, types, "pooler")(x_BTD[:, 0])
             return PooledOutput(x_BTD, activation(cfg.pooler)(pooled_BD))
-        outputs = []
+        outputs: list[Array] = []
         for place, name in enumerate(("head", "distillation_head")[: 1 + cfg.distilled]):
             y_BD = Dropout(cfg.head_dropout, name=f"{name}_dropout")(x_BTD[:, place], train)
             if self.task == "image-classification":
