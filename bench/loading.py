@@ -7,6 +7,7 @@ allocated, `resident` also the pages of the files that it looked at, which the k
 when it needs them. The goal is the parameters and 1.2 times the largest tensor.
 """
 
+import argparse
 import datetime
 import importlib.util
 import json
@@ -116,8 +117,12 @@ def open_folder(folder: str, way: str) -> dict[str, Any]:
 
 def main() -> None:
     """Measures every way and writes the section."""
-    if sys.argv[1:]:
-        print(json.dumps(open_folder(*sys.argv[1:])))
+    parser = argparse.ArgumentParser(prog="python -m bench.loading", description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "RESULTS.md")
+    parser.add_argument("--opened", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.opened:
+        print(json.dumps(open_folder(*options.opened)))
         return
     rows = []
     with tempfile.TemporaryDirectory() as place:
@@ -134,7 +139,7 @@ def main() -> None:
             print(way, file=sys.stderr)
             found = json.loads(
                 subprocess.run(
-                    [sys.executable, "-m", "bench.loading", path, way],
+                    [sys.executable, "-m", "bench.loading", "--opened", path, way],
                     check=True, stdout=subprocess.PIPE, cwd=ROOT,
                 ).stdout.splitlines()[-1]
             )  # fmt: skip
@@ -151,7 +156,7 @@ def main() -> None:
         "transformers leaves\nits tensors in the mapped file until they are used."
     )
     print(f"{title}\n{table}")
-    report.write(ROOT / "bench" / "RESULTS.md", "L", f"## {title}\n\n{where}\n\n{table}\n")
+    report.write(options.output, "L", f"## {title}\n\n{where}\n\n{table}\n")
 
 
 if __name__ == "__main__":
