@@ -1,7 +1,7 @@
 """Matrix products of few rows, which are those of a step of decoding, on the CPU.
 
 Their time is that of reading the kernel, and XLA's CPU products read it at a third of the memory's
-speed. What recovers it, measured in section G of bench/RESULTS.md: a product split along the
+speed. What recovers it, measured in sections G and P of bench/RESULTS.md: a product split along the
 features it contracts, in pieces that stay in a core's cache; and a tied head's table that is
 transposed once instead of at every token. Other backends compute as ever.
 R rows, P pieces, K features in, N features out.
@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 from jaxtyping import Array, Float
 
-from zoo.nn.dense import Dense, Embed
+from zoo.nn.dense import Dense, Embed, matmul
 
 FEW = 32
 """Rows up to which a product is split."""
@@ -97,17 +97,13 @@ def _products(
     """Interceptor of Linen's methods."""
     module = context.module
     if isinstance(module, Dense) and context.method_name == "product":
-        return _dot(*args)
+        return matmul(*args, dot=dot_few)
     if isinstance(module, Embed) and context.method_name == "attend":
         if module.has_variable(TRANSPOSED, "embedding"):
             kernel = module.get_variable(TRANSPOSED, "embedding")
-            return _dot(*promote_dtype(*args, kernel, dtype=module.dtype))
+            return matmul(*promote_dtype(*args, kernel, dtype=module.dtype), dot=dot_few)
         x, table = promote_dtype(*args, module.embedding, dtype=module.dtype)
         if x.size == x.shape[-1]:  # one row: a table times a column needs no transposed table
             column = lax.optimization_barrier(x.reshape(-1, 1))
             return lax.optimization_barrier(table @ column).reshape(*x.shape[:-1], -1)
     return call(*args, **kwargs)
-
-
-def _dot(x: Float[Array, "*lead K"], kernel: Float[Array, "K N"]) -> Float[Array, "*lead N"]:
-    return dot_few(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], kernel.shape[-1])

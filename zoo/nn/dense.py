@@ -5,6 +5,7 @@ product is faster on ``[B*T, D]`` than on ``[B, T, D]``.
 """
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -76,7 +77,12 @@ class Embed(nn.Module):
         return matmul(x, table.T)
 
 
-def matmul(x: Float[Array, "*lead in"], kernel: Float[Array, "in out"]) -> Array:
-    """``x @ kernel`` as one product of two matrices; result ``[*lead, out]``."""
-    y = jnp.dot(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kernel)
+def matmul(
+    x: Float[Array, "*lead in"],
+    kernel: Float[Array, "in out"],
+    dot: Callable[[Array, Array], Array] = jnp.dot,
+) -> Array:
+    """``x @ kernel`` as one product of two matrices, computed by ``dot``; result
+    ``[*lead, out]``."""
+    y = dot(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kernel)
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
