@@ -183,7 +183,8 @@ class Processor:
                 f"{directory}: holds a model of transformers, which has no processor like timm's; "
                 "save the model in timm's format"
             )
-        stated = {key: self.settings.get(key, 0) for key in ("architecture", "num_classes")}
+        known = {"architecture": "", "num_classes": 0}
+        stated = {key: self.settings.get(key, value) for key, value in known.items()}
         model = stated | model | {"pretrained_cfg": self.settings}
         write_texts(directory, {MODEL: json.dumps(model, indent=2) + "\n"})
 

@@ -90,7 +90,7 @@ def read_folder(folder: Path) -> tuple[str, dict[str, Any]]:
     if values is None:
         cfg = model.get("pretrained_cfg", model if "architecture" in model else None)
         if isinstance(cfg, dict):
-            return TIMM, cfg
+            return TIMM, {k: model[k] for k in ("architecture", "num_classes") if k in model} | cfg
         raise InputError(
             f"{folder}: no {FILE} in it, and no {MODEL} of timm; nothing says how pictures are "
             "prepared"
