@@ -93,13 +93,13 @@ def test_classes_are_told_by_their_names(folder):
     head = zoo.from_pretrained(folder)[1]["params"]["head"]
     for labels, fresh in ((("c", "a", "b"), []), (("c", "a", "x"), sorted(HEAD)), ((), [])):
         module = saved.config(labels=labels).build("text-classification")
-        params = zoo.init(module, jax.random.key(0))["params"]
-        taken, new = pretrained.fill(saved, module, params)
+        variables = zoo.init(module, jax.random.key(0))
+        taken, new = pretrained.fill(saved, module, variables)
         assert new == fresh
-        wanted = params["head"] if fresh else head
+        wanted = variables["params"]["head"] if fresh else head
         order = [2, 0, 1] if labels and not fresh else [0, 1, 2]
         for name, leaf in wanted.items():
-            np.testing.assert_array_equal(taken["head"][name], leaf[..., np.array(order)])
+            np.testing.assert_array_equal(taken["params"]["head"][name], leaf[..., np.array(order)])
 
 
 @pytest.mark.slow
