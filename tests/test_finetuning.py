@@ -231,6 +231,7 @@ def test_resumed_and_replayed_without_the_folder(tuned, tmp_path):
     assert kept == {"config.json", "model.safetensors"}
 
 
+@pytest.mark.slow
 def test_a_network_of_timm_is_trained_and_given_back(tmp_path):
     """Its running statistics are the run's first ones, and those of the run are written."""
     config, _, tensors, _ = golden_images.read("timm/resnet18")
