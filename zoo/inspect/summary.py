@@ -174,7 +174,7 @@ def _inputs(model: Any, batch: int, shapes: Mapping[str, Sequence[int]]) -> dict
     only: Sequence[int] = next(iter(shapes.values()), ())
     given = dict.fromkeys(inputs, only) if alike else dict(shapes)
     return {
-        name: jax.ShapeDtypeStruct(tuple(given.get(name, spec.shape)), spec.dtype)
+        name: jax.ShapeDtypeStruct(tuple(given[name]) if name in given else spec.shape, spec.dtype)
         for name, spec in inputs.items()
     }
 
