@@ -16,7 +16,10 @@ SENTENCES = ["the good dog runs", "bad cats", "dogs and the cat"]
 
 @pytest.mark.parametrize(
     "kind",
-    ["classification", "regression", pytest.param("multilabel", marks=pytest.mark.full)],
+    [
+        "classification",
+        *(pytest.param(k, marks=pytest.mark.full) for k in ("regression", "multilabel")),
+    ],
 )
 def test_transformers_opens_a_converted_run_with_its_outputs(kind, tmp_path):
     run = tiny_texts.kind_run(tmp_path, kind)

@@ -80,7 +80,14 @@ def test_greedy(name: str, seed: int, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("options", BEAMS, ids=str)
-@pytest.mark.parametrize("name, seed", [("odd", 4), ("by depth", 5), ("one head", 6)])
+@pytest.mark.parametrize(
+    "name, seed",
+    [
+        ("odd", 4),
+        pytest.param("by depth", 5, marks=pytest.mark.full),
+        pytest.param("one head", 6, marks=pytest.mark.full),
+    ],
+)
 def test_beams(name: str, seed: int, options: dict[str, Any]) -> None:
     compare(name, seed, options)
 

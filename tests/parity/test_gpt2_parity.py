@@ -23,7 +23,13 @@ from zoo.models.gpt2 import Config
 from zoo.weights import gpt2
 
 CLASSES = {task: getattr(transformers, name) for name, task in gpt2.ARCHITECTURES.items()}
-PAIRS = [(name, task) for name in layout.CONFIGS for task in CLASSES]
+QUICK = ("odd", "by depth")
+"""Configs for quick runs."""
+PAIRS = [
+    pytest.param(name, task, marks=[pytest.mark.full] * (name not in QUICK))
+    for name in layout.CONFIGS
+    for task in CLASSES
+]
 
 
 def reference(name: str, task: str = "text-generation", seed: int = 0) -> Any:

@@ -57,11 +57,14 @@ CASES = {
     "qwen3 linear": case("qwen3", 16, 4, 2, head_dim=10, **rope("linear", factor=4.0)),
 }  # fmt: skip
 FROZEN = ("llama llama3", "mistral yarn", "qwen2 window", "qwen3 biases")
+QUICK = (*FROZEN, "llama biases", "mistral window 4", "qwen2 tied", "qwen3 window")
 TRAINED = ("llama biases", "mistral window 4", "qwen2 tied", "qwen3 biases")
 
 
 @pytest.mark.parametrize("task", decoders.TASKS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.full] * (n not in QUICK)) for n in CASES]
+)
 def test_outputs(name: str, task: str) -> None:
     decoders.compare_outputs(llama, CASES[name], task)
 
