@@ -193,6 +193,7 @@ def test_frozen_parameters_keep_their_bits_and_have_no_state(tuned, tmp_path):
     assert not any(path.endswith(tuple(frozen)) for path in state)
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_scikit_learn(tuned):
     opened = runs.open_run(tuned.workdir)
     split = opened.run.data.open().splits["test"]

@@ -81,7 +81,8 @@ def test_an_inner_module_is_an_input_too(convolutions):
     np.testing.assert_allclose(found, (before > 0) * behind, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("at", [pytest.param(None, marks=pytest.mark.slow), "conv2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [None, "conv2"])
 def test_integrated_gradients_are_complete(convolutions, at):
     found = integrated_gradients(*convolutions, target=3, at=at, steps=512)
     difference = _difference(*convolutions, 3, at)

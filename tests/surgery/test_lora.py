@@ -54,7 +54,7 @@ def equal(one, other):
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "dora")) for kind in KINDS]
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "rslora")) for kind in KINDS]
 )
 def test_merged_is_unmerged_and_back(kind):
     base, variables = plain()

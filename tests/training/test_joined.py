@@ -161,6 +161,7 @@ def test_an_answer_far_into_a_long_text_is_found(answered):
     assert row["start"] == context.index(row["answer"]) > 190
 
 
+@pytest.mark.slow
 def test_no_answer_is_an_answer(place):
     run = squad_run(place, True, workdir=str(place / "v2"), **LONG)
     metrics = again(run)["metrics"]
@@ -202,6 +203,7 @@ def test_tags_that_mark_no_entities(tmp_path):
     assert task.show(kept, split) == [expected]
 
 
+@pytest.mark.slow
 def test_the_command_line(answered, tagged, capfd):
     folder = answered[0].workdir
     assert main(["predict", folder, "Who?\tBob lives in Rome.", "--format", "jsonl"]) == 0
@@ -254,7 +256,7 @@ def test_a_frozen_head_of_the_reference_goes_on(tmp_path, capfd, head):
     assert "initialised" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("which", ["answered", "tagged"])
+@pytest.mark.parametrize("which", ["answered", pytest.param("tagged", marks=pytest.mark.slow)])
 def test_converted_runs_compute_the_same(request, tmp_path, which):
     run, _ = request.getfixturevalue(which)
     assert main(["convert", run.workdir, str(tmp_path / "hub")]) == 0
