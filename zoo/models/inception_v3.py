@@ -312,6 +312,6 @@ TENSOR_PARALLEL = (
     (r"stage._block\d+/(five|double|seven|three)1/norm/(scale|bias)", P("tensor")),
     (r"stage._block\d+/(five|double|seven)2/conv/kernel", P(None, None, "tensor", None)),
     (r"stage._block\d+/three_(row|column)/conv/kernel", P(None, None, "tensor", None)),
-    (r"(^|/)head/kernel", P("tensor", None)),
+    (r"head/kernel", P("tensor", None)),
 )
 """The first convolution of a branch is cut by its outputs, the next by its inputs."""
