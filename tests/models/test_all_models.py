@@ -111,7 +111,7 @@ TABLE = {
         densenet.Config(growth=3, depths=(1, 2), bottleneck=2, activation="gelu",
                         global_pool="catavgmax", dropout=0.1, layer_dropout=0.1, num_classes=3,
                         in_chans=2, image_size=17),
-        (2, 3),
+        (2, 3), slow=True,
     ),
     "inception_v3": Row(
         inception_v3.Config((32,), (64,), 1, divisor=16, activation="gelu", dropout=0.1,

@@ -97,9 +97,8 @@ class Config:
         if task == "image-classification" and not (self.num_classes and self.global_pool):
             raise InputError("image-classification needs num_classes and global_pool")
         activation(self.activation)
-        model = InceptionV3(self, task, dtype, param_dtype)
-        model.check_size(self.image_size, self.image_size)
-        return model
+        check_size(self, task, self.image_size, self.image_size)
+        return InceptionV3(self, task, dtype, param_dtype)
 
     def inputs(self, batch: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the arguments of one call."""
@@ -141,7 +140,7 @@ class InceptionV3(nn.Module):
         x = jnp.asarray(image, self.dtype)
         if x.shape[-1] != cfg.in_chans:
             raise InputError(f"images have {x.shape[-1]} channels, the model {cfg.in_chans}")
-        self.check_size(*x.shape[1:3])
+        check_size(cfg, self.task, *x.shape[1:3])
 
         conv = layers(cfg, train, dtypes)
         x = conv("stem1", x, 32, 3, 2, padding=0)
@@ -172,18 +171,6 @@ class InceptionV3(nn.Module):
         x = Dropout(cfg.dropout, name="dropout")(x, train)
         logits = Dense(cfg.num_classes, kernel_init=INIT, name="head", **dtypes)(x)
         return logits if aux is None else AuxiliaryLogits(logits, aux)
-
-    def check_size(self, height: int, width: int) -> None:
-        """Raises:
-        InputError: images of this size are too small for the stages, or for the second classifier.
-        """
-        aux = self.cfg.aux_logits and self.task == "image-classification"
-        smallest = 299 if aux else 75
-        if min(height, width) < smallest:
-            raise InputError(
-                f"images of {height}x{width} are too small for this network"
-                f"{' with aux_logits' * aux}: the smallest are {smallest}x{smallest}"
-            )
 
 
 class Block(nn.Module):
@@ -298,6 +285,19 @@ def chain(conv: Callable[..., Array], name: str, x: Array, *steps: tuple[Any, ..
     for number, step in enumerate(steps, 1):
         x = conv(f"{name}{number}", x, *step)
     return x
+
+
+def check_size(cfg: Config, task: str, height: int, width: int) -> None:
+    """Raises:
+    InputError: images of this size are too small for the stages, or for the second classifier.
+    """
+    aux = cfg.aux_logits and task == "image-classification"
+    smallest = 299 if aux else 75
+    if min(height, width) < smallest:
+        raise InputError(
+            f"images of {height}x{width} are too small for this network"
+            f"{' with aux_logits' * aux}: the smallest are {smallest}x{smallest}"
+        )
 
 
 SIZES = {

@@ -24,10 +24,11 @@ refused, unless it is null. What the Config of a model that timm has too looks l
     image_size              height and width of the images in `inputs()`
     labels: tuple[str, ...] = ()        names of the classes, where they are known
 
-A Config is written as the architecture that needs the fewest arguments beside it; a field that is
-in neither `ARGS` nor `COMMON` must be as the architecture has it. How a picture becomes the numbers
-a model takes is no part of a Config: mean, deviation and resizing are the affair of a processor,
-which writes them into the same config.json, before or after the model.
+A Config is written as the architecture that needs the fewest arguments beside it, of equals as that
+whose images are of the same size; a field that is in neither `ARGS` nor `COMMON` must be as the
+architecture has it. How a picture becomes the numbers a model takes is no part of a Config: mean,
+deviation and resizing are the affair of a processor, which writes them into the same config.json,
+before or after the model.
 """
 
 import dataclasses
@@ -181,7 +182,7 @@ def write_config(family: types.ModuleType, cfg: Any) -> dict[str, Any]:
     Raises:
         InputError: timm has none that computes the same.
     """
-    found: list[tuple[int, str, dict[str, Any]]] = []
+    found: list[tuple[int, bool, str, dict[str, Any]]] = []
     left: list[set[str]] = []
     for architecture, base in family.ARCHITECTURES.items():
         table = _args(family, cfg)
@@ -198,11 +199,12 @@ def write_config(family: types.ModuleType, cfg: Any) -> dict[str, Any]:
         if rest := differing - {arg.field for arg in table.values()}:
             left.append(rest)
         else:
-            found.append((len(args), architecture, args))
+            resized = cfg.image_size != base.image_size
+            found.append((len(args), resized, architecture, args))
     if not found:
         fields = ", ".join(f"{f} {getattr(cfg, f)!r}" for f in sorted(min(left, key=len)))
         raise InputError(f"timm has no {registry.family(cfg)} with {fields}")
-    _, architecture, args = min(found, key=lambda entry: entry[0])
+    _, _, architecture, args = min(found, key=lambda entry: entry[:2])
     size = cfg.image_size if isinstance(cfg.image_size, tuple) else (cfg.image_size,) * 2
     values = {
         "architecture": architecture,
