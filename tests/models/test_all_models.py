@@ -24,6 +24,7 @@ from zoo.models import (
     bert,
     cnn,
     deit,
+    densenet,
     dinov2,
     distilbert,
     electra,
@@ -31,6 +32,7 @@ from zoo.models import (
     gpt,
     gpt2,
     gpt_neox,
+    inception_v3,
     llama,
     mixtral,
     mlp,
@@ -63,6 +65,8 @@ class Row:
     sharpen: float = 1.0
     """What kernels are multiplied by before gradients are taken. Kernels that start at 0.02 make
     the attention of so narrow a model the same for all keys to 1e-7, and hide its gradient."""
+    slow: bool = False
+    """Whether so many layers take seconds to compile: those tests have the marker slow."""
 
 
 TABLE = {
@@ -102,6 +106,17 @@ TABLE = {
         resnet.Config("basic", (1,), (6,), stem_width=6, num_classes=3, image_size=12,
                       folded=True),
         (2, 3),
+    ),
+    "densenet": Row(
+        densenet.Config(growth=3, depths=(1, 2), bottleneck=2, activation="gelu",
+                        global_pool="catavgmax", dropout=0.1, layer_dropout=0.1, num_classes=3,
+                        in_chans=2, image_size=17),
+        (2, 3), slow=True,
+    ),
+    "inception_v3": Row(
+        inception_v3.Config((32,), (64,), 1, divisor=16, activation="gelu", dropout=0.1,
+                            num_classes=3, image_size=107),
+        (2, 3), slow=True,
     ),
     "rnn last state": Row(
         rnn.Config(cell="gru", features=3, hidden=(6, 5), bidirectional=True, dropout=0.1,
@@ -402,6 +417,9 @@ ONE_EACH = [
 ]
 """Of a file whose heads are compared with a reference too, the first row alone: for these, several
 programs are compiled."""
+COMPILED = [
+    pytest.param(name, marks=[pytest.mark.slow] * TABLE[name].slow, id=name) for name in ONE_EACH
+]
 SIZES = registry.list_models()
 
 
@@ -427,11 +445,8 @@ def describe(name: str) -> str:
     return "".join(f"{path} {'x'.join(map(str, shape))}\n" for path, shape in shapes.items())
 
 
-@functools.cache
-def made(row: str) -> tuple[Any, Any, dict[str, Any]]:
-    """Model, variables and a batch of two (NumPy arrays, as data come), of a row."""
-    config = TABLE[row].config
-    model = config.build(task=TABLE[row].task)
+def batch_of(config: Any) -> dict[str, Any]:
+    """A batch of two: NumPy arrays, as data come."""
     rng, inputs = np.random.default_rng(0), {}
     for key, spec in config.inputs(batch=2).items():
         if key.endswith("mask"):
@@ -440,7 +455,14 @@ def made(row: str) -> tuple[Any, Any, dict[str, Any]]:
             inputs[key] = rng.integers(0, 4, spec.shape, dtype=spec.dtype)
         else:
             inputs[key] = rng.normal(size=spec.shape).astype(spec.dtype)
-    return model, registry.init(model, KEY), inputs
+    return inputs
+
+
+@functools.cache
+def made(row: str) -> tuple[Any, Any, dict[str, Any]]:
+    """Model, variables and a batch of two, of a row."""
+    model = TABLE[row].config.build(task=TABLE[row].task)
+    return model, registry.init(model, KEY), batch_of(TABLE[row].config)
 
 
 def test_every_model_file_has_a_row():
@@ -510,7 +532,7 @@ def assert_modules_are_found(model, inputs):
 
 @pytest.mark.parametrize("row", TABLE)
 def test_features_reach_every_module(row):
-    assert_modules_are_found(TABLE[row].config.build(TABLE[row].task), made(row)[2])
+    assert_modules_are_found(TABLE[row].config.build(TABLE[row].task), batch_of(TABLE[row].config))
 
 
 @pytest.mark.full
@@ -531,7 +553,8 @@ def test_features_reach_every_module_for_every_task(family):
 
 
 @pytest.mark.parametrize(
-    "row", [pytest.param(r, marks=[pytest.mark.full] * (r not in ONE_EACH)) for r in TABLE]
+    "row",
+    [*COMPILED, *(pytest.param(r, marks=pytest.mark.full) for r in TABLE if r not in ONE_EACH)],
 )
 def test_every_parameter_has_a_finite_gradient_that_is_not_zero(row):
     model, variables, inputs = made(row)

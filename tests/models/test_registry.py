@@ -1,5 +1,8 @@
 """Models by name: finding, changing and initialising them."""
 
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,6 +69,24 @@ def test_init_depends_on_the_key_alone_and_inputs_override_the_example():
     assert not np.array_equal(*kernels)
     wider = jax.eval_shape(lambda key: zoo.init(model, key, jnp.ones((1, 20))), jax.random.key(0))
     assert wider["params"]["dense1"]["kernel"].shape == (20, 10)
+
+
+@pytest.mark.parametrize("field, traced", [(2, 1), (np.arange(2), 2)])
+def test_a_model_that_can_be_told_from_others_is_compiled_once(field, traced):
+    calls = []
+
+    class Own(nn.Module):
+        field: Any
+
+        @nn.compact
+        def __call__(self, x):
+            calls.append(x.shape)
+            return nn.Dense(2, name="dense")(x)
+
+    for seed in range(2):
+        variables = registry.init(Own(field), jax.random.key(seed), np.ones((1, 3), np.float32))
+        assert variables["params"]["dense"]["kernel"].shape == (3, 2)
+    assert calls == [(1, 3)] * traced
 
 
 def test_unknown_verb_is_an_attribute_error():

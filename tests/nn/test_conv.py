@@ -9,6 +9,7 @@ from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every tes
 
 from zoo.nn import conv, pool
 from zoo.nn.conv import Conv, convolve
+from zoo.nn.patches import pair
 
 KEY = jax.random.key(0)
 max_pool = jax.jit(pool.max_pool, static_argnums=(1, 2, 3))
@@ -57,19 +58,20 @@ def test_a_1x1_convolution_compiles_to_a_matrix_product():
 
 def plain(strides, padding, x, kernel):
     form = ("NHWC", "HWIO", "NHWC")
-    pads = ((padding, padding),) * 2
+    pads = [(zeros, zeros) for zeros in pair(padding)]
     return jax.lax.conv_general_dilated(x, kernel, (strides,) * 2, pads, dimension_numbers=form)
 
 
 @pytest.mark.parametrize("limit", [0, conv.MAX_COPIES_BYTES])
 @pytest.mark.parametrize(
-    "size, strides, padding", [(3, 1, 0), (3, 1, 1), (5, 2, 2), (1, 2, 0), (2, 3, 1), (3, 2, 0)]
+    "size, strides, padding",
+    [(3, 1, 0), (3, 1, 1), (5, 2, 2), (1, 2, 0), ((2, 5), 3, (1, 2)), (3, 2, 0)],
 )
 def test_the_derivatives_of_a_convolution_are_those_of_xlas(
     size, strides, padding, limit, monkeypatch
 ):
     monkeypatch.setattr(conv, "MAX_COPIES_BYTES", limit)
-    x, kernel = jnp.asarray(normal(2, 9, 8, 3)), jnp.asarray(normal(size, size, 3, 32))
+    x, kernel = jnp.asarray(normal(2, 9, 8, 3)), jnp.asarray(normal(*pair(size), 3, 32))
     weights = normal(*jax.eval_shape(lambda: plain(strides, padding, x, kernel)).shape)
 
     def derivatives(function):

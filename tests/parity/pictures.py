@@ -47,10 +47,10 @@ def channels_first(image: np.ndarray, dtype: torch.dtype = torch.float32) -> tor
 
 
 def run(model: Any, image: np.ndarray) -> list[np.ndarray]:
-    """Their outputs as we give them: one, or those of a pyramid."""
+    """Their outputs as we give them: one, those of a pyramid, or the logits of two classifiers."""
     with torch.no_grad():
         found = output(model, channels_first(image, next(model.parameters()).dtype))
-    found = found if isinstance(found, list) else [found]
+    found = found if isinstance(found, list | tuple) else [found]
     return [(x.permute(0, 2, 3, 1) if x.ndim == 4 else x).numpy() for x in found]
 
 
@@ -63,7 +63,7 @@ def output(model: Any, image: torch.Tensor) -> Any:
 
 def ours(model: Any, variables: Any, image: np.ndarray, **options: Any) -> list[np.ndarray]:
     found = jax.jit(functools.partial(model.apply, **options))(variables, image)
-    return [np.asarray(x) for x in (found if isinstance(found, tuple) else (found,))]
+    return [np.asarray(x) for x in jax.tree.leaves(found)]
 
 
 def save(model: Any, folder: Path) -> Path:
@@ -119,43 +119,84 @@ def compare_float64(folder: Path, theirs: Any, image: np.ndarray) -> None:
         close(run(theirs, image), ours(model, variables, image.astype(np.float64)), float64=True)
 
 
+def training_step(model: Any, image: np.ndarray, labels: np.ndarray) -> Any:
+    """A compiled function of parameters and statistics: loss and new statistics, gradients. Of
+    several logits the losses are added."""
+
+    @jax.jit
+    def step(params, rest):
+        def loss(params):
+            outputs, updates = model.apply(
+                {"params": params, **rest}, image, train=True, mutable=list(rest),
+                rngs={"dropout": jax.random.key(0)},
+            )  # fmt: skip
+            losses = [
+                optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+                for logits in jax.tree.leaves(outputs)
+            ]
+            return sum(losses), updates
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    return step
+
+
+def their_loss(theirs: Any, image: np.ndarray, labels: np.ndarray) -> float:
+    """Their loss while training, in float64; their parameters have its gradients then."""
+    theirs.train().zero_grad()
+    found = output(theirs, channels_first(image, torch.float64))
+    found = found if isinstance(found, tuple) else (found,)
+    wanted = torch.tensor(labels)
+    loss = sum(torch.nn.functional.cross_entropy(logits, wanted) for logits in found)
+    loss.backward()
+    return loss.item()
+
+
 def compare_training_step(folder: Path, theirs: Any, image: np.ndarray) -> None:
     """The loss, its gradients and the running statistics agree after a step, in float64."""
     theirs = theirs.double()
     with jax.enable_x64(True):
         model, variables = zoo.from_pretrained(save(theirs, folder / "before"))
         labels = np.arange(len(image)) % model.cfg.num_classes
-
-        @jax.jit
-        def step(params, rest):
-            def loss(params):
-                logits, updates = model.apply(
-                    {"params": params, **rest}, image, train=True, mutable=list(rest),
-                    rngs={"dropout": jax.random.key(0)},
-                )  # fmt: skip
-                losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-                return losses.mean(), updates
-
-            return jax.value_and_grad(loss, has_aux=True)(params)
-
         params = variables.pop("params")
-        (found, updates), grads = step(params, variables)
-        theirs.train()
-        logits = output(theirs, channels_first(image, torch.float64))
-        wanted = torch.nn.functional.cross_entropy(logits, torch.tensor(labels))
-        wanted.backward()
-        assert abs(float(found) - wanted.item()) <= 1e-10
+        (found, updates), grads = training_step(model, image, labels)(params, variables)
+        assert abs(float(found) - their_loss(theirs, image, labels)) <= 1e-10
         table = tables if not hasattr(theirs, "save_pretrained") else loading
         family = table.families()[registry.family(model.cfg)]
         rules = loading.rules_of(family, model.cfg, model.task)
         compare_gradients(rules, grads, theirs)
-        save(theirs, folder / "after")
-        _, after = zoo.from_pretrained(folder / "after")
-        if rest := flatten_dict(updates.get("batch_stats", {}), sep="/"):
-            moved = flatten_dict(after["batch_stats"], sep="/")
-            assert rest.keys() == moved.keys()
-            for path, leaf in rest.items():
-                np.testing.assert_allclose(leaf, moved[path], rtol=1e-10, atol=1e-10)
+        _, after = zoo.from_pretrained(save(theirs, folder / "after"))
+        compare_leaves(updates.get("batch_stats", {}), after.get("batch_stats", {}), 1e-10)
+
+
+def compare_three_steps(folder: Path, theirs: Any, image: np.ndarray) -> None:
+    """Losses, and then parameters and running statistics agree after three steps of AdamW, in
+    float64."""
+    theirs = theirs.double()
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-2, weight_decay=0.01)
+    adamw = optax.adamw(1e-2, weight_decay=0.01)
+    with jax.enable_x64(True):
+        model, rest = zoo.from_pretrained(save(theirs, folder / "before"))
+        labels = np.arange(len(image)) % model.cfg.num_classes
+        step, update = training_step(model, image, labels), jax.jit(adamw.update)
+        params = rest.pop("params")
+        state = adamw.init(params)
+        for _ in range(3):
+            (found, rest), grads = step(params, rest)
+            assert abs(float(found) - their_loss(theirs, image, labels)) <= 1e-9
+            optimizer.step()
+            updates, state = update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        _, after = zoo.from_pretrained(save(theirs, folder / "after"))
+        compare_leaves({"params": params, **rest}, after, 1e-8)
+
+
+def compare_leaves(found: Any, wanted: Any, tolerance: float) -> None:
+    """Trees of the same paths, whose numbers agree."""
+    found, wanted = (flatten_dict(tree, sep="/") for tree in (found, wanted))
+    assert found.keys() == wanted.keys()
+    for path, leaf in found.items():
+        np.testing.assert_allclose(leaf, wanted[path], tolerance, tolerance, err_msg=path)
 
 
 def compare_gradients(rules: list[mapping.Rule], grads: Any, theirs: Any) -> None:

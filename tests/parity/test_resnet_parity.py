@@ -10,6 +10,7 @@ from pictures import (
     close,
     compare_float64,
     compare_outputs_and_bytes,
+    compare_three_steps,
     compare_training_step,
     ours,
     picture,
@@ -80,6 +81,11 @@ def test_timm_float64(tmp_path, name):
 def test_timm_training_step(tmp_path, name):
     image = picture(TIMM[name][1].get("in_chans", 3), 70, 65)
     compare_training_step(tmp_path, of_timm(name), image.astype(np.float64))
+
+
+@pytest.mark.full
+def test_three_steps_of_adamw(tmp_path):
+    compare_three_steps(tmp_path, of_timm("wide"), picture(3, 70, 65).astype(np.float64))
 
 
 @pytest.mark.parametrize("name", quick(TRANSFORMERS))

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what the reference warns of
 SMALL = dict(mlp_ratio=0.005)
 CONFIGS = {
     "norms": ("vgg11_bn", dict(num_classes=5, in_chans=1), (37, 50)),
-    "several places": ("vgg11", dict(num_classes=3, act_layer="gelu"), (230, 257)),
-    "one place and more": ("vgg13_bn", dict(num_classes=1, in_chans=4), (97, 260)),
+    "several places": ("vgg11", dict(num_classes=3), (230, 257)),
+    "one place and more": ("vgg13_bn", dict(num_classes=7, in_chans=4), (97, 260)),
     "sixteen": ("vgg16", dict(num_classes=4, global_pool="max"), (64, 40)),
     "features": ("vgg19_bn", dict(num_classes=0), (40, 33)),
 }  # fmt: skip

@@ -10,8 +10,13 @@ from safetensors.numpy import load_file
 
 import zoo
 
+SLOW = ("timm/inception_v3",)  # to compile
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in golden_images.MODELS
+]
 
-@pytest.mark.parametrize("name", golden_images.MODELS)
+
+@pytest.mark.parametrize("name", NAMES)
 def test_outputs_and_bytes(tmp_path, name):
     config, image, tensors, wanted = golden_images.read(name)
     folder = golden_models.write_folder(tmp_path / "theirs", config, tensors)

@@ -18,6 +18,7 @@ from zoo.models import registry
 from zoo.weights import loading, timm
 
 NAME = "timm/resnet18"
+DEEP = ("densenet", "inception_v3")  # a second or two to trace
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +43,11 @@ def configure(folder, part=None, **fields):
 
 
 def architectures():
-    """All of timm's names that are known; the first of each table for quick runs."""
+    """All of timm's names that are known; of most tables the first three for quick runs."""
     for family, table in timm.families().items():
+        quick = 0 if family in DEEP else 3
         for number, name in enumerate(table.ARCHITECTURES):
-            yield pytest.param(family, name, marks=[pytest.mark.full] * (number > 2), id=name)
+            yield pytest.param(family, name, marks=[pytest.mark.full] * (number >= quick), id=name)
 
 
 @pytest.mark.parametrize("family, architecture", list(architectures()))
@@ -130,6 +132,25 @@ def test_other_heads(saved, tmp_path):
     assert pretrained.read_saved(tmp_path).task == "feature-extraction"
     with pytest.raises(InputError, match="transformers has no resnet for feature-pyramid"):
         zoo.save_pretrained(tmp_path, model, variables)
+
+
+def test_a_model_and_its_processor_in_one_folder(saved, tmp_path):
+    """Whichever is saved first."""
+    model, variables = zoo.from_pretrained(saved)
+    processor = zoo.load_processor(saved, mean=[0.4], std=[0.2], crop_pct=1.0)
+    steps = [
+        lambda folder: zoo.save_pretrained(folder, model, variables, format="timm"),
+        lambda folder: processor.save(folder),
+    ]
+    for name, order in (("model first", steps), ("processor first", steps[::-1])):
+        for save in order:
+            save(tmp_path / name)
+        again = zoo.load_processor(tmp_path / name)
+        for key in timm.PICTURES:
+            assert again.settings[key] == processor.settings[key]
+        assert pretrained.read_saved(tmp_path / name).cfg == model.cfg
+        source = json.loads((tmp_path / name / "config.json").read_text())["pretrained_cfg"]
+        assert (source["first_conv"], source["classifier"]) == ("conv1", "fc")
 
 
 def test_images_of_other_channels(saved):

@@ -185,7 +185,11 @@ class Processor:
             )
         known = {"architecture": "", "num_classes": 0}
         stated = {key: self.settings.get(key, value) for key, value in known.items()}
-        model = stated | model | {"pretrained_cfg": self.settings}
+        pictures = settings_of(TIMM, {}, "")
+        source = model.get("pretrained_cfg")
+        kept = source.items() if isinstance(source, dict) else ()
+        others = {key: value for key, value in kept if key not in pictures}
+        model = stated | model | {"pretrained_cfg": self.settings | others}
         write_texts(directory, {MODEL: json.dumps(model, indent=2) + "\n"})
 
     def __repr__(self) -> str:

@@ -168,7 +168,7 @@ def check_task(task: str | None, tasks: tuple[str, ...]) -> str:
 
 
 def init(model: nn.Module, key: jax.Array, *inputs: Any) -> dict[str, Any]:
-    """Fresh variables of a model, made by one compiled program.
+    """Fresh variables of a model, made by one compiled program; other keys use it again.
 
     Args:
         model: one that ``create_model`` or a Config's ``build`` made.
@@ -178,13 +178,25 @@ def init(model: nn.Module, key: jax.Array, *inputs: Any) -> dict[str, Any]:
     Returns:
         The collections: ``params``, and ``batch_stats`` where there is batch norm.
     """
-    keywords = {} if inputs else model.cfg.inputs()
+    leaves, tree = jax.tree.flatten((inputs, {} if inputs else model.cfg.inputs()))
+    example = tree, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
+    try:
+        hash(model)
+    except TypeError:  # a user's own module with a field such as an array
+        return jax.jit(functools.partial(_fresh, model, example))(key)
+    return _fresh_compiled_once(model, example, key)
 
-    def run(key: jax.Array) -> Any:
-        args, kwargs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (inputs, keywords))
-        return model.init(key, *args, **kwargs)
 
-    return jax.jit(run)(key)
+def _fresh(model: nn.Module, example: Any, key: jax.Array) -> dict[str, Any]:
+    """The body of ``init``."""
+    tree, shapes = example
+    args, kwargs = jax.tree.unflatten(tree, [jnp.zeros(x.shape, x.dtype) for x in shapes])
+    return model.init(key, *args, **kwargs)
+
+
+_fresh_compiled_once = jax.jit(_fresh, static_argnums=(0, 1))
+"""For models that are equal and inputs of the same shapes: nearly all the time of a first ``init``
+goes into the compiler, which makes a loop of each parameter's random numbers."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

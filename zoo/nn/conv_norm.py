@@ -1,5 +1,6 @@
 """Convolution followed by batch norm: trained, frozen, or folded into one for inference."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,8 +11,9 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from zoo.nn.conv import Conv
+from zoo.nn.conv import Conv, both_sides
 from zoo.nn.norm import BatchNorm
+from zoo.nn.patches import pair
 
 HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He et al. (2015, https://arxiv.org/abs/1502.01852) with the fan of the outputs, as the reference
@@ -29,14 +31,15 @@ class ConvNorm(nn.Module):
     """
 
     features: int
-    kernel_size: int
+    kernel_size: int | tuple[int, int]
     strides: int = 1
-    padding: int = 0
+    padding: int | tuple[int, int] = 0
     groups: int = 1
     use_bias: bool = False
     epsilon: float = 1e-5
     frozen: bool = False
     folded: bool = False
+    kernel_init: Initializer = HE
     dtype: DTypeLike | None = None
     param_dtype: DTypeLike = jnp.float32
 
@@ -44,7 +47,7 @@ class ConvNorm(nn.Module):
     def __call__(self, x: Float[Array, "B H W in"], train: bool) -> Float[Array, "B h w out"]:
         numbers = (self.features, self.kernel_size, self.strides, self.padding)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        options: dict[str, Any] = {"kernel_init": HE, **dtypes}
+        options: dict[str, Any] = {"kernel_init": self.kernel_init, **dtypes}
         options["use_bias"] = self.use_bias or self.folded
         if self.groups == 1:
             x = Conv(*numbers, name="conv", **options)(x)
@@ -63,9 +66,9 @@ class GroupedConv(nn.Module):
     """
 
     features: int
-    kernel_size: int
+    kernel_size: int | tuple[int, int]
     strides: int = 1
-    padding: int = 0
+    padding: int | tuple[int, int] = 0
     groups: int = 1
     use_bias: bool = True
     dtype: DTypeLike | None = None
@@ -75,7 +78,7 @@ class GroupedConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W in"]) -> Float[Array, "B h w out"]:
-        shape = (*(self.kernel_size,) * 2, x.shape[-1] // self.groups, self.features)
+        shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = None
         if self.use_bias:
@@ -85,7 +88,7 @@ class GroupedConv(nn.Module):
             x,
             kernel,
             window_strides=(self.strides, self.strides),
-            padding=((self.padding, self.padding),) * 2,
+            padding=both_sides(self.padding),
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=self.groups,
         )
@@ -97,16 +100,18 @@ def fold(variables: Any, epsilon: float = 1e-5) -> dict[str, Any]:
     rounding: every norm's factor goes into the kernel before it, the rest into a bias.
 
     Args:
-        variables: ``params`` and ``batch_stats`` of a model whose norms are all in ``ConvNorm``.
+        variables: ``params`` and ``batch_stats`` of a model. Norms that are in no ``ConvNorm``,
+            since no convolution is right before them, stay as they are, and so do their statistics.
         epsilon: of its norms.
     """
 
-    def walk(params: Any, stats: Any) -> Any:
+    def walk(params: Any, stats: Any) -> tuple[Any, Any]:
         if "norm" not in stats:
-            return {
-                name: walk(part, stats[name]) if name in stats else part
-                for name, part in params.items()
-            }
+            parts = {name: walk(params[name], part) for name, part in stats.items()
+                     if isinstance(part, Mapping)}  # fmt: skip
+            own = {name: part for name, part in stats.items() if name not in parts}
+            rest = {name: part for name, (_, part) in parts.items() if part}
+            return {**params, **{name: part for name, (part, _) in parts.items()}}, own | rest
         conv, norm, stats = params["conv"], params["norm"], stats["norm"]
         kind = jnp.promote_types(conv["kernel"].dtype, jnp.float32)
         mean, var, scale, bias = (
@@ -115,6 +120,7 @@ def fold(variables: Any, epsilon: float = 1e-5) -> dict[str, Any]:
         factor = scale * jax.lax.rsqrt(var + epsilon)
         kernel = (conv["kernel"] * factor).astype(conv["kernel"].dtype)
         bias += (conv.get("bias", 0.0) - mean) * factor
-        return {"conv": {"kernel": kernel, "bias": bias.astype(kernel.dtype)}}
+        return {"conv": {"kernel": kernel, "bias": bias.astype(kernel.dtype)}}, {}
 
-    return {"params": walk(variables["params"], variables["batch_stats"])}
+    params, rest = walk(variables["params"], variables["batch_stats"])
+    return {"params": params, "batch_stats": rest} if rest else {"params": params}

@@ -24,14 +24,17 @@ refused, unless it is null. What the Config of a model that timm has too looks l
     image_size              height and width of the images in `inputs()`
     labels: tuple[str, ...] = ()        names of the classes, where they are known
 
-A Config is written as the architecture that needs the fewest arguments beside it; a field that is
-in neither `ARGS` nor `COMMON` must be as the architecture has it. How a picture becomes the numbers
-a model takes is no part of a Config: mean, deviation and resizing are the affair of a processor.
+A Config is written as the architecture that needs the fewest arguments beside it, of equals as that
+whose images are of the same size; a field that is in neither `ARGS` nor `COMMON` must be as the
+architecture has it. How a picture becomes the numbers a model takes is no part of a Config: mean,
+deviation and resizing are the affair of a processor, which writes them into the same config.json,
+before or after the model.
 """
 
 import dataclasses
 import functools
 import importlib
+import json
 import pkgutil
 import types
 from collections.abc import Callable, Mapping
@@ -52,6 +55,8 @@ COMMON = {
     "drop_rate": "dropout", "drop_path_rate": "drop_path",
 }  # fmt: skip
 """Arguments that most models of timm have, and the fields that hold the same values."""
+PICTURES = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+"""What a processor writes of pretrained_cfg, and stays when a model is written beside it."""
 HARMLESS = ("device", "dtype", "scriptable", "exportable", "no_jit", "cache_dir")
 NOT_COMPARED = ("labels", "image_size", "frozen_norm")
 """Fields that are written elsewhere, or change nothing but training."""
@@ -155,7 +160,19 @@ def write_folder(
     rules = rules_of(family, cfg, task)
     if task != CLASSES:
         cfg = dataclasses.replace(cfg, num_classes=0, labels=())
-    write_files(directory, write_tensors(rules, flat), write_config(family, cfg), WHOLE)
+    values = write_config(family, cfg)
+    values["pretrained_cfg"] |= _read_pictures(directory)
+    write_files(directory, write_tensors(rules, flat), values, WHOLE)
+
+
+def _read_pictures(directory: Path) -> dict[str, Any]:
+    """What a config.json of timm that is there already says of pictures."""
+    try:
+        values = json.loads((directory / "config.json").read_bytes())
+        source = values["pretrained_cfg"] if is_config(values) else {}
+        return {name: source[name] for name in PICTURES if name in source}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return {}  # none, or one that is to be replaced
 
 
 def write_config(family: types.ModuleType, cfg: Any) -> dict[str, Any]:
@@ -164,7 +181,7 @@ def write_config(family: types.ModuleType, cfg: Any) -> dict[str, Any]:
     Raises:
         InputError: timm has none that computes the same.
     """
-    found: list[tuple[int, str, dict[str, Any]]] = []
+    found: list[tuple[int, bool, str, dict[str, Any]]] = []
     left: list[set[str]] = []
     table = _args(family, cfg)
     compared = {field.name for field in dataclasses.fields(cfg)}
@@ -179,11 +196,12 @@ def write_config(family: types.ModuleType, cfg: Any) -> dict[str, Any]:
         if rest := differing - {arg.field for arg in table.values()}:
             left.append(rest)
         else:
-            found.append((len(args), architecture, args))
+            resized = cfg.image_size != base.image_size
+            found.append((len(args), resized, architecture, args))
     if not found:
         fields = ", ".join(f"{f} {getattr(cfg, f)!r}" for f in sorted(min(left, key=len)))
         raise InputError(f"timm has no {registry.family(cfg)} with {fields}")
-    _, architecture, args = min(found, key=lambda entry: entry[0])
+    _, _, architecture, args = min(found, key=lambda entry: entry[:2])
     size = cfg.image_size if isinstance(cfg.image_size, tuple) else (cfg.image_size,) * 2
     values = {
         "architecture": architecture,

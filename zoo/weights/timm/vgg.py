@@ -26,8 +26,9 @@ def _write_ratio(hidden: int, cfg: Config) -> float:
     return hidden / cfg.features
 
 
-ARGS = {"act_layer": "activation", "mlp_ratio": Arg("hidden", _read_ratio, _write_ratio)}
+ARGS = {"mlp_ratio": Arg("hidden", _read_ratio, _write_ratio)}
 ONLY = {"output_stride": (32,)}
+"""No `act_layer`: timm's VGG takes no activation by its name, so no file can say another one."""
 HARMLESS = ()
 FIRST_CONV, CLASSIFIER = "features.0", "head.fc"
 IGNORED = (COUNTERS,)
