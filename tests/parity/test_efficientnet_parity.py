@@ -58,7 +58,7 @@ def of_transformers(name, **changes):
     kind, fields = TRANSFORMERS[name]
     torch.manual_seed(0)
     made = getattr(transformers, kind)
-    return shake(made(transformers.EfficientNetConfig(**fields | changes)), scale=0.2)
+    return shake(made(transformers.EfficientNetConfig(**fields | changes)), scale=0.5)
 
 
 @pytest.mark.parametrize("name", quick(TIMM, 1))

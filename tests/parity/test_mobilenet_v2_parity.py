@@ -53,7 +53,7 @@ def of_transformers(name, **changes):
     kind, fields = TRANSFORMERS[name]
     torch.manual_seed(0)
     made = getattr(transformers, kind)
-    return shake(made(transformers.MobileNetV2Config(**fields | changes)), scale=0.05)
+    return shake(made(transformers.MobileNetV2Config(**fields | changes)), scale=0.3)
 
 
 @pytest.mark.parametrize("name", quick(TIMM, 1))
@@ -62,7 +62,7 @@ def test_timm_outputs_and_bytes(tmp_path, name):
     compare_outputs_and_bytes(tmp_path, of_timm(name), image)
 
 
-@pytest.mark.parametrize("name", quick(TIMM, 0))
+@pytest.mark.parametrize("name", quick(list(TIMM)[:6], 0))
 def test_timm_float64(tmp_path, name):
     image = picture(TIMM[name][1].get("in_chans", 3), 64, 33)
     compare_float64(tmp_path, of_timm(name), image)

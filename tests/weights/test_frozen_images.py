@@ -11,7 +11,13 @@ from safetensors.numpy import load_file
 import zoo
 
 
-@pytest.mark.parametrize("name", golden_images.MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in golden_images.SLOW))
+        for name in golden_images.MODELS
+    ],
+)
 def test_outputs_and_bytes(tmp_path, name):
     config, image, tensors, wanted = golden_images.read(name)
     folder = golden_models.write_folder(tmp_path / "theirs", config, tensors)

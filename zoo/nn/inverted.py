@@ -22,7 +22,7 @@ from zoo.nn.pool import POOLS
 from zoo.nn.stochastic_depth import StochasticDepth
 
 
-def divisible(channels: float, divisor: int = 8, smallest: int | None = None) -> int:
+def divisible(channels: int | float, divisor: int = 8, smallest: int | None = None) -> int:
     """The nearest multiple of ``divisor``, or the next one where that is less than nine tenths.
 
     Args:

@@ -159,7 +159,8 @@ def _find_scale(cfg: Config) -> tuple[float, int, list[int]]:
     that would do, the roundest."""
     for steps in (10, 4000):
         for divisor in (8, 1):
-            for n in range(1, 8 * steps + 1):
+            near, reach = cfg.features / 1280 * steps, steps / 80 + 1
+            for n in range(max(1, math.floor(near - reach)), math.ceil(near + reach)):
                 scale = n / steps
                 ends = [divisible(width * scale, divisor) for width in (Config.stem_width, 1280)]
                 if ends != [cfg.stem_width, cfg.features]:

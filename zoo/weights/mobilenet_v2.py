@@ -141,13 +141,16 @@ def _hidden(scale: dict[str, Any], width: int) -> int:
 def _find_scale(cfg: Config) -> dict[str, Any]:
     """The numbers that those of a Config follow from; of those that would do, the roundest."""
     wanted = {name: getattr(cfg, name) for name in ("stem_width", "widths", "features")}
-    multipliers = [n / steps for steps in (100, 4000) for n in range(1, 4 * steps + 1)]
-    for multiplier, fine, least in itertools.product(
-        multipliers, (True, False), sorted({cfg.divisor, min(cfg.widths)})
+    last, least = cfg.widths[-1], min(cfg.widths)
+    bounds = (0 if last == least else last - cfg.divisor, last + cfg.divisor + 1)
+    low, high = (bound / Config.widths[-1] for bound in bounds)
+    multipliers = [n / s for s in (100, 4000) for n in range(1, 4 * s) if low <= n / s <= high]
+    for multiplier, fine, smallest in itertools.product(
+        multipliers, (True, False), sorted({cfg.divisor, least})
     ):
         scale = {
-            "depth_multiplier": multiplier, "depth_divisible_by": cfg.divisor, "min_depth": least,
-            "expand_ratio": cfg.expansion, "finegrained_output": fine,
+            "depth_multiplier": multiplier, "depth_divisible_by": cfg.divisor,
+            "min_depth": smallest, "expand_ratio": cfg.expansion, "finegrained_output": fine,
         }  # fmt: skip
         if _widths(scale) == wanted and all(
             cfg.hidden(width) == _hidden(scale, width) for width in cfg.widths
