@@ -27,6 +27,7 @@ from zoo.models import (
     densenet,
     dinov2,
     distilbert,
+    efficientnet,
     electra,
     gemma,
     gpt,
@@ -36,6 +37,8 @@ from zoo.models import (
     llama,
     mixtral,
     mlp,
+    mobilenet_v2,
+    mobilenet_v3,
     modernbert,
     opt,
     registry,
@@ -150,6 +153,24 @@ TABLE = {
                    global_pool="max", dropout=0.1, num_classes=3, image_size=12),
         (2, 3),
         no_gradient=("conv/bias",),  # which the norm takes away again
+    ),
+    "mobilenet_v2": Row(
+        mobilenet_v2.Config((1, 2), (6, 8), (1, 2), expansion=1.5, divisor=4, stem_width=5,
+                            features=9, dropout=0.1, drop_path=0.1, num_classes=3, in_chans=2,
+                            image_size=17),
+        (2, 3),
+    ),
+    "mobilenet_v3": Row(
+        mobilenet_v3.Config((1, 2), (3, 5, 3), (6, 9, 10), (6, 8, 8), (True, False, True),
+                            (False, True, True), (1, 2, 1), stem_width=6, last_width=9,
+                            features=10, dropout=0.1, num_classes=3, in_chans=2, image_size=17),
+        (2, 3),
+    ),
+    "efficientnet": Row(
+        efficientnet.Config((1, 2), (6, 8), (3, 5), (1, 2), (1, 2), stem_width=5, features=9,
+                            padding="ahead", symmetric_blocks=(1,), block_dropout=0.1,
+                            num_classes=3, in_chans=2, image_size=18),
+        (2, 3),
     ),
     **{
         f"bert {task}": Row(

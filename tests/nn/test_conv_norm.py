@@ -1,5 +1,7 @@
 """Convolutions in groups, with batch norm behind them, and global pooling."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,9 +42,10 @@ def test_folding_a_norm_whose_factor_is_negative():
 def test_a_kernel_that_is_a_row():
     for groups in (1, 2):
         block = ConvNorm(4, (1, 5), padding=(0, 2), groups=groups)
-        variables = jax.eval_shape(block.init, KEY, IMAGE, False)
+        variables = jax.eval_shape(partial(block.init, train=False), KEY, IMAGE)
         assert variables["params"]["conv"]["kernel"].shape == (1, 5, 6 // groups, 4)
-        assert jax.eval_shape(block.apply, variables, IMAGE, False).shape == (2, 7, 9, 4)
+        output = jax.eval_shape(partial(block.apply, train=False), variables, IMAGE)
+        assert output.shape == (2, 7, 9, 4)
 
 
 def test_folding_keeps_what_is_no_block_and_the_dtype():

@@ -58,7 +58,10 @@ def output(model: Any, image: torch.Tensor) -> Any:
     found = model(image)
     if hasattr(found, "logits"):
         return found.logits
-    return found.pooler_output[..., 0, 0] if hasattr(found, "pooler_output") else found
+    if not hasattr(found, "pooler_output"):
+        return found
+    pooled = found.pooler_output
+    return pooled[..., 0, 0] if pooled.ndim == 4 else pooled
 
 
 def ours(model: Any, variables: Any, image: np.ndarray, **options: Any) -> list[np.ndarray]:

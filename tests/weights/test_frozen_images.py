@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 
 import zoo
 
-SLOW = ("timm/inception_v3",)  # to compile
 NAMES = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in golden_images.MODELS
+    pytest.param(name, marks=[pytest.mark.slow] * (name in golden_images.SLOW))
+    for name in golden_images.MODELS
 ]
 
 

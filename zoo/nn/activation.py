@@ -45,6 +45,22 @@ def quick_gelu(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
     return x * sigmoid(1.702 * x)
 
 
+def relu6(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """``x`` kept between 0 and 6 (Krizhevsky, 2010); gradient 0 at both ends, as in PyTorch."""
+    return jnp.where(x >= 6.0, 6.0, jax.nn.relu(x)).astype(x.dtype)
+
+
+def hard_sigmoid(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """A line in the place of the logistic function (Howard et al., 2019,
+    https://arxiv.org/abs/1905.02244)."""
+    return relu6(x + 3.0) * (1.0 / 6.0)
+
+
+def hard_swish(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """``x * hard_sigmoid(x)``, of the same paper."""
+    return x * hard_sigmoid(x)
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
@@ -55,6 +71,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": silu,
     "elu": jax.nn.elu,
     "leaky_relu": jax.nn.leaky_relu,
+    "relu6": relu6,
+    "hard_sigmoid": hard_sigmoid,
+    "hard_swish": hard_swish,
 }
 
 

@@ -12,12 +12,16 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from zoo.nn.conv import Conv, both_sides
+from zoo.nn.depthwise import depthwise
 from zoo.nn.norm import BatchNorm
+from zoo.nn.padding import pad_image
 from zoo.nn.patches import pair
 
 HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """He et al. (2015, https://arxiv.org/abs/1502.01852) with the fan of the outputs, as the reference
 implementations of residual networks have it."""
+DEPTHWISE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+"""The same where each output sees one input, and each input is seen by one output."""
 
 
 class ConvNorm(nn.Module):
@@ -27,16 +31,18 @@ class ConvNorm(nn.Module):
     ``batch_stats``). In ``groups`` groups of channels each output sees the inputs of its own group:
     the kernel is ``[k, k, in / groups, out]``. ``frozen`` takes the running statistics in training
     too, and leaves them as they are. ``folded`` has no norm: its ``conv`` has a ``bias``, and
-    ``fold`` gives its parameters.
+    ``fold`` gives its parameters. ``padding`` is a number of zeros on every side or one of
+    ``zoo.nn.padding.PADDINGS``.
     """
 
     features: int
     kernel_size: int | tuple[int, int]
     strides: int = 1
-    padding: int | tuple[int, int] = 0
+    padding: int | tuple[int, int] | str = 0
     groups: int = 1
     use_bias: bool = False
     epsilon: float = 1e-5
+    momentum: float = 0.9
     frozen: bool = False
     folded: bool = False
     kernel_init: Initializer = HE
@@ -45,17 +51,23 @@ class ConvNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W in"], train: bool) -> Float[Array, "B h w out"]:
-        numbers = (self.features, self.kernel_size, self.strides, self.padding)
+        padding = self.padding
+        if isinstance(padding, str):
+            x, padding = pad_image(x, self.kernel_size, self.strides, padding)
+        numbers = (self.features, self.kernel_size, self.strides, padding)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         options: dict[str, Any] = {"kernel_init": self.kernel_init, **dtypes}
         options["use_bias"] = self.use_bias or self.folded
         if self.groups == 1:
             x = Conv(*numbers, name="conv", **options)(x)
         else:
+            if self.groups == x.shape[-1]:
+                options["kernel_init"] = DEPTHWISE
             x = GroupedConv(*numbers, groups=self.groups, name="conv", **options)(x)
         if self.folded:
             return x
-        return BatchNorm(epsilon=self.epsilon, name="norm", **dtypes)(x, train and not self.frozen)
+        norm = BatchNorm(self.momentum, self.epsilon, name="norm", **dtypes)
+        return norm(x, train and not self.frozen)
 
 
 class GroupedConv(nn.Module):
@@ -84,14 +96,17 @@ class GroupedConv(nn.Module):
         if self.use_bias:
             bias = self.param("bias", self.bias_init, shape[-1:], self.param_dtype)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(self.strides, self.strides),
-            padding=both_sides(self.padding),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=self.groups,
-        )
+        if self.groups == x.shape[-1] == self.features and isinstance(self.padding, int):
+            y = depthwise(self.strides, self.padding, x, kernel)
+        else:
+            y = jax.lax.conv_general_dilated(
+                x,
+                kernel,
+                window_strides=(self.strides, self.strides),
+                padding=both_sides(self.padding),
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                feature_group_count=self.groups,
+            )
         return y if bias is None else y + bias
 
 

@@ -28,10 +28,10 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_python_tanh": "gelu_tanh",
     "gelu_accurate": "gelu_tanh", "quick_gelu": "quick_gelu", "relu": "relu",
     "leaky_relu": "leaky_relu", "silu": "silu", "swish": "silu", "tanh": "tanh",
-    "sigmoid": "sigmoid",
+    "sigmoid": "sigmoid", "relu6": "relu6", "hardswish": "hard_swish",
 }  # fmt: skip
 """Their names of activation functions, and ours."""
-WRITTEN = {"gelu_tanh": "gelu_new"}
+WRITTEN = {"gelu_tanh": "gelu_new", "hard_swish": "hardswish"}
 """Which of their names is written, where it is not ours."""
 
 
