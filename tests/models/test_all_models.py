@@ -23,6 +23,7 @@ from zoo.models import (
     albert,
     bert,
     cnn,
+    convnext,
     deit,
     dinov2,
     distilbert,
@@ -82,6 +83,16 @@ TABLE = {
             channels=2,
         ),
         (2, 4),
+    ),
+    "convnext": Row(
+        convnext.Config((1, 1), (6, 8), kernel_size=3, layer_scale=0.5, drop_path=0.1, dropout=0.1,
+                        num_classes=3, in_chans=2, image_size=17),
+        (2, 3),
+    ),
+    "convnext features without scales": Row(
+        convnext.Config((1,), (6,), patch_size=2, kernel_size=3, activation="silu", layer_scale=0.0,
+                        final_epsilon=1e-3, num_classes=0, global_pool="", image_size=7),
+        (2, 3, 3, 6),
     ),
     "resnet": Row(
         resnet.Config("basic", (1, 2), (6, 9), stem_width=6, num_classes=3, in_chans=2,

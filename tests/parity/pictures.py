@@ -58,7 +58,7 @@ def output(model: Any, image: torch.Tensor) -> Any:
     found = model(image)
     if hasattr(found, "logits"):
         return found.logits
-    return found.pooler_output[..., 0, 0] if hasattr(found, "pooler_output") else found
+    return found.pooler_output.flatten(1) if hasattr(found, "pooler_output") else found
 
 
 def ours(model: Any, variables: Any, image: np.ndarray, **options: Any) -> list[np.ndarray]:
