@@ -24,7 +24,11 @@ MODELS = {
     "timm/resnet50 features": STAGES | {"num_classes": 0, "global_pool": "catavgmax"},
     "timm/resnext50_32x4d": STAGES | {"num_classes": 2, "cardinality": 2, "base_width": 32},
     "ConvNextForImageClassification": dict(
-        depths=[1, 2], num_stages=2, hidden_sizes=[4, 5], num_channels=2, num_labels=3,
+        depths=[1, 2],
+        num_stages=2,
+        hidden_sizes=[4, 5],
+        num_channels=2,
+        num_labels=3,
     ),
     "timm/convnext_tiny": CONVNEXT | {"dims": (3, 4, 5, 6), "patch_size": 1, "num_classes": 3},
     "timm/vit_tiny_patch16_224": VIT | {"num_classes": 3, "mlp_ratio": 1.5},

@@ -102,7 +102,7 @@ def test_arguments_of_timm():
     written = timm.write_config(family, dataclasses.replace(convnext.Config(), layer_scale=0.0))
     assert written["model_args"]["ls_init_value"] is None
     for arguments, told in (
-        ({"ls_init_value": 0.0}, "ls_init_value 0 is not implemented, only null"),
+        ({"ls_init_value": 0.0}, "timm's ls_init_value 0 is not implemented, only null"),
         ({"patch_size": 2}, "patch_size 2 is not here, only with 1, 3, 4"),
         ({"depths": [1, 1]}, "has four stages"),
         ({"kernel_sizes": [7, 7, 5, 5]}, "kernel_size is of type int"),

@@ -51,7 +51,8 @@ def read_config(values: dict[str, Any]) -> Config:
     stages = len(known.get("depths", Config.depths))
     for theirs in ("num_stages", "num_hidden_layers"):
         if values.get(theirs, stages) != stages:
-            raise InputError(f"config.json: {theirs} is {values[theirs]!r}, and depths has {stages}")
+            told = f"{values[theirs]!r}, and depths has {stages}"
+            raise InputError(f"config.json: {theirs} is {told}")
     if "hidden_act" in values:
         known["activation"] = to_activation(values["hidden_act"])
     if "patch_size" in values:

@@ -39,7 +39,7 @@ def _kernel(value: Any, cfg: Config) -> Any:
 
 def _read_scale(value: Any, cfg: Config) -> Any:
     if value == 0:
-        raise InputError("config.json: timm's argument ls_init_value 0 is not implemented, only null")
+        raise InputError("config.json: timm's ls_init_value 0 is not implemented, only null")
     return value or 0.0
 
 
