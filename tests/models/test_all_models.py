@@ -41,6 +41,7 @@ from zoo.models import (
     resnet,
     rnn,
     roberta,
+    swin,
     transformer,
     vgg,
     vit,
@@ -124,6 +125,17 @@ TABLE = {
         rnn.Config(cell="lstm", vocab_size=7, embedding=6, hidden=(6,), tied=True, length=16),
         (2, 16, 7),
         task="text-generation",
+    ),
+    "swin": Row(
+        swin.Config((18, 20), 2, 2, 8, (2, 1), (2, 4), 4, num_classes=3, dropout=0.1,
+                    attention_dropout=0.1, drop_path=0.1, head_dropout=0.1),
+        (2, 3),
+        no_gradient=("key/bias",), sharpen=20.0,
+    ),
+    "swin features as transformers": Row(
+        swin.Config(19, 2, 3, 8, (2,), (2,), (3, 3), qkv_bias=False, as_transformers=True,
+                    num_classes=0, global_pool=""),
+        (2, 10, 10, 8), sharpen=20.0,
     ),
     "transformer": Row(
         transformer.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16, max_length=16),

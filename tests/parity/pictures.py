@@ -1,5 +1,6 @@
 """Models of images beside timm and transformers: what is compared and how closely."""
 
+import copy
 import functools
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def compare_training_step(folder: Path, theirs: Any, image: np.ndarray) -> None:
         table = tables if not hasattr(theirs, "save_pretrained") else loading
         family = table.families()[registry.family(model.cfg)]
         rules = loading.rules_of(family, model.cfg, model.task)
-        compare_gradients(rules, grads, theirs)
+        compare_gradients(folder / "gradients", rules, grads, theirs)
         save(theirs, folder / "after")
         _, after = zoo.from_pretrained(folder / "after")
         if rest := flatten_dict(updates.get("batch_stats", {}), sep="/"):
@@ -158,11 +159,17 @@ def compare_training_step(folder: Path, theirs: Any, image: np.ndarray) -> None:
                 np.testing.assert_allclose(leaf, moved[path], rtol=1e-10, atol=1e-10)
 
 
-def compare_gradients(rules: list[mapping.Rule], grads: Any, theirs: Any) -> None:
-    """Ours, written as their tensors, beside theirs."""
+def compare_gradients(folder: Path, rules: list[mapping.Rule], grads: Any, theirs: Any) -> None:
+    """Ours, written as their tensors, beside theirs, which they save as if they were weights."""
+    graded = copy.deepcopy(theirs)
+    for parameter, source in zip(graded.parameters(), theirs.parameters(), strict=True):
+        assert source.grad is not None
+        parameter.data = source.grad.clone()
+    saved = load_file(save(graded, folder) / "model.safetensors")
     flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(grads, sep="/").items()}
     rules = [r for r in rules if not mapping.names(r.ours)[0].startswith(mapping.STATISTICS)]
-    wanted = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
+    statistics = (COUNTER, ".running_mean", ".running_var")
+    wanted = {name: value for name, value in saved.items() if not name.endswith(statistics)}
     size = max(np.abs(value).max() for value in wanted.values())
     for name, value in mapping.write_all(rules, flat).items():
         error = np.abs(value - wanted.pop(name)).max() / size
