@@ -1,4 +1,4 @@
-"""Swin: windows and their shifts, maps and their sizes, what is refused, folders of other fields."""
+"""Swin: windows and their shifts, maps and their sizes, what is refused, other folders."""
 
 import dataclasses
 import json
