@@ -52,7 +52,8 @@ def run(model: Any, image: np.ndarray) -> list[np.ndarray]:
     with torch.no_grad():
         found = output(model, channels_first(image, next(model.parameters()).dtype))
     found = found if isinstance(found, list) else [found]
-    return [(x.permute(0, 2, 3, 1) if x.ndim == 4 else x).numpy() for x in found]
+    turned = getattr(model, "output_fmt", "NCHW") == "NCHW"
+    return [(x.permute(0, 2, 3, 1) if turned and x.ndim == 4 else x).numpy() for x in found]
 
 
 def output(model: Any, image: torch.Tensor) -> Any:
@@ -120,11 +121,12 @@ def compare_float64(folder: Path, theirs: Any, image: np.ndarray) -> None:
         close(run(theirs, image), ours(model, variables, image.astype(np.float64)), float64=True)
 
 
-def compare_training_step(folder: Path, theirs: Any, image: np.ndarray) -> None:
-    """The loss, its gradients and the running statistics agree after a step, in float64."""
+def compare_training_step(folder: Path, theirs: Any, image: np.ndarray, **changes: Any) -> None:
+    """The loss, its gradients and the running statistics agree after a step, in float64; `changes`
+    are of what their folders do not say."""
     theirs = theirs.double()
     with jax.enable_x64(True):
-        model, variables = zoo.from_pretrained(save(theirs, folder / "before"))
+        model, variables = zoo.from_pretrained(save(theirs, folder / "before"), **changes)
         labels = np.arange(len(image)) % model.cfg.num_classes
 
         @jax.jit

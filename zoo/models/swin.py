@@ -282,7 +282,6 @@ SIZES = {
 TENSOR_PARALLEL = (
     (r"(query|key|value|up)/kernel", P(None, "tensor")),
     (r"(query|key|value|up)/bias", P("tensor")),
-    (r"attention/positions", P(None, "tensor")),
     (r"(out|down)/kernel", P("tensor", None)),
 )
 """Path endings and partitions: heads and hidden features are split, so a sublayer needs one sum."""
