@@ -92,7 +92,8 @@ TABLE = {
     ),
     "convnext features without scales": Row(
         convnext.Config((1,), (6,), patch_size=2, kernel_size=3, activation="silu", layer_scale=0.0,
-                        final_epsilon=1e-3, num_classes=0, global_pool="", image_size=7),
+                        response_norm=True, final_epsilon=1e-3, num_classes=0, global_pool="",
+                        image_size=7),
         (2, 3, 3, 6),
     ),
     "resnet": Row(
@@ -127,15 +128,15 @@ TABLE = {
         task="text-generation",
     ),
     "swin": Row(
-        swin.Config((18, 20), 2, 2, 8, (2, 1), (2, 4), 4, num_classes=3, dropout=0.1,
+        swin.Config((10, 12), 2, 2, 8, (2,), (2,), 4, num_classes=3, dropout=0.1,
                     attention_dropout=0.1, drop_path=0.1, head_dropout=0.1),
         (2, 3),
         no_gradient=("key/bias",), sharpen=20.0,
     ),
     "swin features as transformers": Row(
-        swin.Config(19, 2, 3, 8, (2,), (2,), (3, 3), qkv_bias=False, as_transformers=True,
+        swin.Config(19, 2, 3, 8, (1, 2), (2, 4), (3, 3), qkv_bias=False, as_transformers=True,
                     num_classes=0, global_pool=""),
-        (2, 10, 10, 8), sharpen=20.0,
+        (2, 5, 5, 16), sharpen=20.0,
     ),
     "transformer": Row(
         transformer.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16, max_length=16),

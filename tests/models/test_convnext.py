@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
@@ -99,7 +100,8 @@ def test_arguments_of_timm():
         return timm.read_config(family, values)
 
     assert read() == read(ls_init_value=1e-6, norm_eps=None) == convnext.Config()
-    assert read(ls_init_value=None).layer_scale == 0.0
+    second = read(ls_init_value=None, use_grn=True)
+    assert second == family.ARCHITECTURES["convnextv2_tiny"] and second.layer_scale == 0.0
     written = timm.write_config(family, dataclasses.replace(convnext.Config(), layer_scale=0.0))
     assert written["model_args"]["ls_init_value"] is None
     for arguments, told in (
@@ -108,13 +110,21 @@ def test_arguments_of_timm():
         ({"depths": [1, 1]}, "has four stages"),
         ({"kernel_sizes": [7, 7, 5, 5]}, "kernel_size is of type int"),
         ({"conv_mlp": True}, "conv_mlp True is not implemented, only False"),
-        ({"use_grn": True}, "use_grn True"),
         ({"head_hidden_size": 5}, "head_hidden_size 5"),
         ({"norm_layer": "rmsnorm"}, "norm_layer 'rmsnorm'"),
         ({"output_stride": 16}, "output_stride 16"),
     ):
         with pytest.raises(InputError, match=told):
             read(**arguments)
+
+
+def test_a_channel_without_response_has_a_gradient():
+    x = jnp.ones((1, 2, 2, 3)).at[..., 0].set(0.0)
+    norm = convnext.ResponseNorm()
+    params = {"params": {"scale": jnp.ones(3), "bias": jnp.zeros(3)}}
+    found, back = jax.vjp(lambda x: norm.apply(params, x), x)
+    np.testing.assert_allclose(found[0, 0, 0], [0.0, 2.5, 2.5], rtol=1e-6)
+    assert np.isfinite(back(jnp.ones_like(found))[0]).all()
 
 
 def test_timm_opens_no_pyramid_without_its_norm(tmp_path):

@@ -32,6 +32,7 @@ TIMM = {
         ls_init_value=None, in_chans=4, num_classes=11, global_pool="avgmax", patch_size=3)),
     "every pixel": ("convnext_xxlarge", dict(
         patch_size=1, kernel_sizes=(5, 5, 5, 5), act_layer="relu", num_classes=1)),
+    "second version": ("convnextv2_tiny", dict(num_classes=3, in_chans=2, act_layer="relu")),
     "features": ("convnext_large", dict(num_classes=0, dims=(3, 9, 2, 7))),
     "the last map": ("convnext_xlarge", dict(num_classes=0, global_pool="", in_chans=2)),
 }  # fmt: skip
@@ -73,7 +74,7 @@ def test_timm_float64(tmp_path, name):
     compare_float64(tmp_path, of_timm(name), image)
 
 
-@pytest.mark.parametrize("name", quick(["plain", "tanh", "without scales"], 1))
+@pytest.mark.parametrize("name", quick(["plain", "tanh", "without scales", "second version"], 1))
 def test_timm_training_step(tmp_path, name):
     image = picture(TIMM[name][1].get("in_chans", 3), 40, 35)
     compare_training_step(tmp_path, of_timm(name), image.astype(np.float64))

@@ -1,8 +1,8 @@
 """ConvNeXt: a ConvNet for the 2020s (Liu et al., 2022, https://arxiv.org/abs/2201.03545), in timm's
-sizes.
+sizes, and with `response_norm` in the place of `layer_scale` its second version (Woo et al., 2023,
+https://arxiv.org/abs/2301.00808).
 
-Not here: the stems, heads and norms of timm's own smaller variants, and the second version's
-response normalisation.
+Not here: the stems, heads and norms of timm's own smaller variants.
 
 B batch, H W image, I channels of the image, D channels of the last stage, C classes.
 """
@@ -48,6 +48,8 @@ class Config:
     """Between the two dense layers of a block."""
     layer_scale: float = 1e-6
     """What the factors of each block's output start as; 0: none."""
+    response_norm: bool = False
+    """Whether channels between the two dense layers of a block compete (`ResponseNorm`)."""
     epsilon: float = 1e-6
     """Of every layer norm."""
     final_epsilon: float = 0.0
@@ -192,11 +194,37 @@ class Block(nn.Module):
         )(x)  # fmt: skip
         y = LayerNorm(cfg.epsilon, name="norm", **dtypes)(y)
         y = activation(cfg.activation)(dense(4 * width, dtypes, "up")(y))
+        if cfg.response_norm:
+            y = ResponseNorm(name="response_norm", **dtypes)(y)
         y = dense(width, dtypes, "down")(y)
         if cfg.layer_scale:
             start = nn.initializers.constant(cfg.layer_scale)
             y *= self.param("scale", start, (width,), self.param_dtype).astype(self.dtype)
         return x + StochasticDepth(self.drop_path, name="depth")(y, train)
+
+
+class ResponseNorm(nn.Module):
+    """`x + x * n * scale + bias`, where n is the length of a channel over all places, relative to
+    the mean of all channels (Woo et al., 2023, algorithm 1).
+
+    Parameters: `scale` `[D]`, `bias` `[D]`, which start at 0.
+    """
+
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B h w D"]) -> Float[Array, "B h w D"]:
+        scale, bias = (
+            self.param(name, nn.initializers.zeros, x.shape[-1:], self.param_dtype)
+            for name in ("scale", "bias")
+        )
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        square = jnp.sum(jnp.square(wide), axis=(1, 2), keepdims=True)
+        # The root's derivative at 0 is left out, where a channel is 0 everywhere.
+        length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+        relative = length / (jnp.mean(length, axis=-1, keepdims=True) + 1e-6)
+        return (wide + wide * relative * scale + bias).astype(self.dtype)
 
 
 DEEP = (3, 3, 27, 3)

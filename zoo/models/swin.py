@@ -258,7 +258,7 @@ class Block(nn.Module):
         return x + StochasticDepth(rate, name="mlp_depth")(y, train)
 
 
-def of(width: int, depths: tuple[int, ...], window_size: int = 7) -> Config:
+def paper(width: int, depths: tuple[int, ...], window_size: int = 7) -> Config:
     """A size of the paper: heads of 32, images of 32 windows."""
     heads = tuple(width // 32 * 2**stage for stage in range(4))
     return Config(32 * window_size, 4, 3, width, depths, heads, window_size)
@@ -269,13 +269,13 @@ TINY, DEEP = (2, 2, 6, 2), (2, 2, 18, 2)
 _PAPER = "arXiv:2103.14030; "
 SIZES = {
     "swin_tiny_patch4_window7_224": Size(
-        of(96, TINY), 28_288_354, _PAPER + "timm", "MIT", "ImageNet top-1 81.39"
+        paper(96, TINY), 28_288_354, _PAPER + "timm", "MIT", "ImageNet top-1 81.39"
     ),
     "swin_small_patch4_window7_224": Size(
-        of(96, DEEP), 49_606_258, _PAPER + "torchvision", "MIT", "ImageNet top-1 83.2"
+        paper(96, DEEP), 49_606_258, _PAPER + "torchvision", "MIT", "ImageNet top-1 83.2"
     ),
     "swin_base_patch4_window7_224": Size(
-        of(128, DEEP), 87_768_224, _PAPER + "torchvision", "MIT", "ImageNet top-1 83.5"
+        paper(128, DEEP), 87_768_224, _PAPER + "torchvision", "MIT", "ImageNet top-1 83.5"
     ),
 }
 

@@ -27,7 +27,7 @@ OWN = (
 """Fields read by themselves, and those of their backbone class."""
 DEFAULTS = {"final_epsilon": 1e-12, "num_classes": 2}
 """Of transformers, where they are not ours."""
-PLAIN = ("kernel_size", "epsilon", "global_pool")
+PLAIN = ("kernel_size", "epsilon", "response_norm", "global_pool")
 """Fields without a counterpart, which must be as they are by default."""
 
 

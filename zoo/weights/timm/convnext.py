@@ -1,5 +1,6 @@
 """ConvNeXt as timm keeps it."""
 
+import dataclasses
 from typing import Any
 
 from zoo.errors import InputError
@@ -7,13 +8,22 @@ from zoo.models.convnext import DEEP, Config, twice
 from zoo.weights.mapping import Rule, conv, dense, first_conv, norm, repeat
 from zoo.weights.timm import Arg
 
-ARCHITECTURES = {
+FIRST = {
     "convnext_tiny": Config(),
     "convnext_small": Config(DEEP),
     "convnext_base": Config(DEEP, twice(128)),
     "convnext_large": Config(DEEP, twice(192)),
+}
+ARCHITECTURES = {
+    **FIRST,
     "convnext_xlarge": Config(DEEP, twice(256)),
     "convnext_xxlarge": Config((3, 4, 30, 3), twice(384), epsilon=1e-5),
+    **{
+        name.replace("convnext", "convnextv2"): dataclasses.replace(
+            cfg, layer_scale=0.0, response_norm=True
+        )
+        for name, cfg in {**FIRST, "convnext_huge": Config(DEEP, twice(352))}.items()
+    },
 }
 
 PATCHES = (1, 3, 4)
@@ -45,16 +55,16 @@ def _read_scale(value: Any, cfg: Config) -> Any:
 
 ARGS = {
     "depths": Arg("depths", _four, _four), "dims": Arg("widths", _four, _four),
-    "patch_size": Arg("patch_size", _patch, _patch), 
+    "patch_size": Arg("patch_size", _patch, _patch),
     "kernel_sizes": Arg("kernel_size", _kernel, lambda value, cfg: value),
-    "act_layer": "activation", "norm_eps": "epsilon",
+    "act_layer": "activation", "norm_eps": "epsilon", "use_grn": "response_norm",
     "ls_init_value": Arg(
         "layer_scale", _read_scale, lambda value, cfg: value or None, null=True
     ),
 }  # fmt: skip
 ONLY = {
     "output_stride": (32,), "stem_type": ("patch",), "head_norm_first": (False,),
-    "conv_mlp": (False,), "conv_bias": (True,), "use_grn": (False,),
+    "conv_mlp": (False,), "conv_bias": (True,),
     "norm_layer": ("layernorm", "layernorm2d"),
 }  # fmt: skip
 HARMLESS = ("head_init_scale",)
@@ -79,6 +89,7 @@ def _block(theirs: str, ours: str, cfg: Config) -> list[Rule]:
         *conv(f"{theirs}.conv_dw", f"{ours}/conv", bias=True),
         *norm(f"{theirs}.norm", f"{ours}/norm"),
         *dense(f"{theirs}.mlp.fc1", f"{ours}/up"),
+        *norm(f"{theirs}.mlp.grn", f"{ours}/response_norm") * cfg.response_norm,
         *dense(f"{theirs}.mlp.fc2", f"{ours}/down"),
         *[Rule(f"{theirs}.gamma", f"{ours}/scale")] * bool(cfg.layer_scale),
     ]

@@ -2,20 +2,29 @@
 
 from typing import Any
 
-from zoo.models.swin import DEEP, TINY, Config, of
+from zoo.models.swin import DEEP, TINY, Config, paper
 from zoo.nn.patches import pair
 from zoo.weights.mapping import Rule, dense, first_conv, norm
 from zoo.weights.positions import RelativePositions
 from zoo.weights.timm import Arg
 from zoo.weights.timm.vit import read_size
 
+
+def _square(*sides: int) -> tuple[tuple[int, int], ...]:
+    """Windows of each stage."""
+    return tuple((side, side) for side in sides)
+
+
 ARCHITECTURES = {
-    "swin_tiny_patch4_window7_224": of(96, TINY),
-    "swin_small_patch4_window7_224": of(96, DEEP),
-    "swin_base_patch4_window7_224": of(128, DEEP),
-    "swin_base_patch4_window12_384": of(128, DEEP, 12),
-    "swin_large_patch4_window7_224": of(192, DEEP),
-    "swin_large_patch4_window12_384": of(192, DEEP, 12),
+    "swin_tiny_patch4_window7_224": paper(96, TINY),
+    "swin_small_patch4_window7_224": paper(96, DEEP),
+    "swin_base_patch4_window7_224": paper(128, DEEP),
+    "swin_base_patch4_window12_384": paper(128, DEEP, 12),
+    "swin_large_patch4_window7_224": paper(192, DEEP),
+    "swin_large_patch4_window12_384": paper(192, DEEP, 12),
+    "swin_s3_tiny_224": Config(depths=TINY, window_size=_square(7, 7, 14, 7)),
+    "swin_s3_small_224": Config(depths=DEEP, window_size=_square(14, 14, 14, 7)),
+    "swin_s3_base_224": Config(depths=(2, 2, 30, 2), window_size=_square(7, 7, 14, 7)),
 }
 
 
