@@ -18,6 +18,8 @@ import numpy as np
 FOLDER = Path(__file__).parent / "golden" / "images"
 RESNET = dict(depths=[1, 2], hidden_sizes=[8, 12], embedding_size=6, num_channels=2)
 STAGES = dict(layers=(1, 1, 1, 1), channels=(4, 3, 5, 6), in_chans=1)
+CONVNEXT = dict(depths=[1, 1, 1, 1], act_layer="gelu_tanh", in_chans=1)
+SWIN = dict(embed_dim=4, depths=[2, 1], num_heads=[1, 2], mlp_ratio=1.5)
 VIT = dict(img_size=(19, 26), patch_size=(9, 13), embed_dim=6, depth=1, num_heads=2, in_chans=1)
 MODELS: dict[str, dict[str, Any]] = {
     "ResNetModel": RESNET | {"layer_type": "basic"},
@@ -25,6 +27,30 @@ MODELS: dict[str, dict[str, Any]] = {
     "timm/resnet18": STAGES | {"num_classes": 3},
     "timm/resnet50 features": STAGES | {"num_classes": 0, "global_pool": "catavgmax"},
     "timm/resnext50_32x4d": STAGES | {"num_classes": 2, "cardinality": 2, "base_width": 32},
+    "ConvNextForImageClassification": dict(
+        depths=[1, 2],
+        num_stages=2,
+        hidden_sizes=[4, 5],
+        num_channels=2,
+        num_labels=3,
+    ),
+    "timm/convnext_tiny": CONVNEXT | {"dims": (3, 4, 5, 6), "patch_size": 1, "num_classes": 3},
+    "SwinForImageClassification": SWIN
+    | dict(
+        image_size=24,
+        patch_size=3,
+        window_size=3,
+        num_channels=2,
+        num_labels=3,
+    ),
+    "timm/swin_tiny_patch4_window7_224": SWIN
+    | dict(
+        img_size=(19, 26),
+        patch_size=2,
+        window_size=4,
+        in_chans=1,
+        num_classes=3,
+    ),
     "timm/vit_tiny_patch16_224": VIT | {"num_classes": 3, "mlp_ratio": 1.5},
     "timm/vit_base_patch32_224 mean": VIT | {"num_classes": 0, "global_pool": "avg"},
     "timm/deit_tiny_distilled_patch16_224": VIT | {"num_classes": 3, "qkv_bias": False},

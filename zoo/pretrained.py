@@ -79,7 +79,7 @@ def from_pretrained(
         plan = loading.plan(
             family, cfg, task, saved.task, tensors, {k: v.shape for k, v in flat.items()},
             "num_classes" in config_changes, "in_chans" in config_changes,
-            _saved_grid(saved.cfg),
+            _saved_grid(saved.cfg), saved.cfg,
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"{folder}: {error}") from None
@@ -188,6 +188,7 @@ def fill(saved: Saved, module: nn.Module, variables: Any) -> tuple[dict[str, Any
         plan = loading.plan(
             saved.family, module.cfg, module.task, saved.task, open_tensors(saved.folder),
             {path: leaf.shape for path, leaf in flat.items()}, True, True, _saved_grid(saved.cfg),
+            saved.cfg,
         )  # fmt: skip
         found = plan.read(place)
     except InputError as error:

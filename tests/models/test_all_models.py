@@ -23,6 +23,7 @@ from zoo.models import (
     albert,
     bert,
     cnn,
+    convnext,
     deit,
     densenet,
     dinov2,
@@ -45,6 +46,7 @@ from zoo.models import (
     resnet,
     rnn,
     roberta,
+    swin,
     transformer,
     vgg,
     vit,
@@ -90,6 +92,17 @@ TABLE = {
         ),
         (2, 4),
     ),
+    "convnext": Row(
+        convnext.Config((1, 1), (6, 8), kernel_size=3, layer_scale=0.5, drop_path=0.1, dropout=0.1,
+                        num_classes=3, in_chans=2, image_size=17),
+        (2, 3),
+    ),
+    "convnext features without scales": Row(
+        convnext.Config((1,), (6,), patch_size=2, kernel_size=3, activation="silu", layer_scale=0.0,
+                        response_norm=True, final_epsilon=1e-3, num_classes=0, global_pool="",
+                        image_size=7),
+        (2, 3, 3, 6),
+    ),
     "resnet": Row(
         resnet.Config("basic", (1, 2), (6, 9), stem_width=6, num_classes=3, in_chans=2,
                       image_size=17),
@@ -131,6 +144,17 @@ TABLE = {
         rnn.Config(cell="lstm", vocab_size=7, embedding=6, hidden=(6,), tied=True, length=16),
         (2, 16, 7),
         task="text-generation",
+    ),
+    "swin": Row(
+        swin.Config((10, 12), 2, 2, 8, (2,), (2,), 4, num_classes=3, dropout=0.1,
+                    attention_dropout=0.1, drop_path=0.1, head_dropout=0.1),
+        (2, 3),
+        no_gradient=("key/bias",), sharpen=20.0,
+    ),
+    "swin features as transformers": Row(
+        swin.Config(19, 2, 3, 8, (1, 2), (2, 4), (3, 3), qkv_bias=False, as_transformers=True,
+                    num_classes=0, global_pool=""),
+        (2, 5, 5, 16), sharpen=20.0,
     ),
     "transformer": Row(
         transformer.Config(vocab_size=5, width=8, depth=1, num_heads=2, hidden=16, max_length=16),

@@ -1,5 +1,6 @@
 """Models of images beside timm and transformers: what is compared and how closely."""
 
+import copy
 import functools
 from pathlib import Path
 from typing import Any
@@ -51,17 +52,15 @@ def run(model: Any, image: np.ndarray) -> list[np.ndarray]:
     with torch.no_grad():
         found = output(model, channels_first(image, next(model.parameters()).dtype))
     found = found if isinstance(found, list | tuple) else [found]
-    return [(x.permute(0, 2, 3, 1) if x.ndim == 4 else x).numpy() for x in found]
+    turned = getattr(model, "output_fmt", "NCHW") == "NCHW"
+    return [(x.permute(0, 2, 3, 1) if turned and x.ndim == 4 else x).numpy() for x in found]
 
 
 def output(model: Any, image: torch.Tensor) -> Any:
     found = model(image)
     if hasattr(found, "logits"):
         return found.logits
-    if not hasattr(found, "pooler_output"):
-        return found
-    pooled = found.pooler_output
-    return pooled[..., 0, 0] if pooled.ndim == 4 else pooled
+    return found.pooler_output.flatten(1) if hasattr(found, "pooler_output") else found
 
 
 def ours(model: Any, variables: Any, image: np.ndarray, **options: Any) -> list[np.ndarray]:
@@ -155,11 +154,12 @@ def their_loss(theirs: Any, image: np.ndarray, labels: np.ndarray) -> float:
     return loss.item()
 
 
-def compare_training_step(folder: Path, theirs: Any, image: np.ndarray) -> None:
-    """The loss, its gradients and the running statistics agree after a step, in float64."""
+def compare_training_step(folder: Path, theirs: Any, image: np.ndarray, **changes: Any) -> None:
+    """The loss, its gradients and the running statistics agree after a step, in float64; `changes`
+    are of what their folders do not say."""
     theirs = theirs.double()
     with jax.enable_x64(True):
-        model, variables = zoo.from_pretrained(save(theirs, folder / "before"))
+        model, variables = zoo.from_pretrained(save(theirs, folder / "before"), **changes)
         labels = np.arange(len(image)) % model.cfg.num_classes
         params = variables.pop("params")
         (found, updates), grads = training_step(model, image, labels)(params, variables)
@@ -167,7 +167,7 @@ def compare_training_step(folder: Path, theirs: Any, image: np.ndarray) -> None:
         table = tables if not hasattr(theirs, "save_pretrained") else loading
         family = table.families()[registry.family(model.cfg)]
         rules = loading.rules_of(family, model.cfg, model.task)
-        compare_gradients(rules, grads, theirs)
+        compare_gradients(folder / "gradients", rules, grads, theirs)
         _, after = zoo.from_pretrained(save(theirs, folder / "after"))
         compare_leaves(updates.get("batch_stats", {}), after.get("batch_stats", {}), 1e-10)
 
@@ -202,11 +202,17 @@ def compare_leaves(found: Any, wanted: Any, tolerance: float) -> None:
         np.testing.assert_allclose(leaf, wanted[path], tolerance, tolerance, err_msg=path)
 
 
-def compare_gradients(rules: list[mapping.Rule], grads: Any, theirs: Any) -> None:
-    """Ours, written as their tensors, beside theirs."""
+def compare_gradients(folder: Path, rules: list[mapping.Rule], grads: Any, theirs: Any) -> None:
+    """Ours, written as their tensors, beside theirs, which they save as if they were weights."""
+    graded = copy.deepcopy(theirs)
+    for parameter, source in zip(graded.parameters(), theirs.parameters(), strict=True):
+        assert source.grad is not None
+        parameter.data = source.grad.clone()
+    saved = load_file(save(graded, folder) / "model.safetensors")
     flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(grads, sep="/").items()}
     rules = [r for r in rules if not mapping.names(r.ours)[0].startswith(mapping.STATISTICS)]
-    wanted = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
+    statistics = (COUNTER, ".running_mean", ".running_var")
+    wanted = {name: value for name, value in saved.items() if not name.endswith(statistics)}
     size = max(np.abs(value).max() for value in wanted.values())
     for name, value in mapping.write_all(rules, flat).items():
         error = np.abs(value - wanted.pop(name)).max() / size

@@ -22,7 +22,7 @@ from zoo.errors import InputError
 from zoo.weights.configs import write_labels
 from zoo.weights.files import INDEX, SINGLE, Tensor
 from zoo.weights.mapping import STATISTICS, FirstConv, Rule, at_prefix, names, under
-from zoo.weights.positions import Positions
+from zoo.weights.positions import Positions, RelativePositions
 from zoo.weights.torch_zip import TorchTensor
 
 MAX_SHARD = 5 * 10**9  # bytes of a file, as transformers cuts them
@@ -117,6 +117,7 @@ def plan(
     new_head: bool = False,
     new_channels: bool = False,
     saved_grid: tuple[int, int] | None = None,
+    saved_cfg: Any = None,
 ) -> Plan:
     """Matches tensors and parameters.
 
@@ -131,6 +132,7 @@ def plan(
         new_head: whether a head of other shapes is initialised anew too.
         new_channels: whether the first convolution is made to fit images of other channels.
         saved_grid: of the patches whose positions were saved, where they are made to fit another.
+        saved_cfg: of the model that was saved, whose windows' positions are made to fit others.
 
     Raises:
         InputError: anything is missing, left over, or of the wrong shape or dtype; all of it is
@@ -141,11 +143,15 @@ def plan(
     prefix = prefix if any(name.startswith(prefix) for name in named) else ""
     head = at_prefix(prefix, family.head(cfg, task))
     rules, fresh, wrong, missing = [], [], [], []
+    saved_rules = [] if saved_cfg is None else under(prefix, family.backbone(saved_cfg))
+    before = {r.theirs: r.window for r in saved_rules if isinstance(r, RelativePositions)}
     for rule in under(prefix, family.backbone(cfg)) + head:
         if isinstance(rule, FirstConv) and not new_channels:
             rule = dataclasses.replace(rule, channels=None)
         if isinstance(rule, Positions):
             rule = dataclasses.replace(rule, saved=saved_grid)
+        if isinstance(rule, RelativePositions):
+            rule = dataclasses.replace(rule, saved=before.get(rule.theirs))
         absent = [name for name in names(rule.theirs) if name not in named]
         fitting = [] if absent else _misfits(rule, named, shapes)
         other = rule in head and (

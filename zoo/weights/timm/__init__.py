@@ -71,11 +71,13 @@ class Arg:
         read: the field's value from the argument's and a Config that has the values of the
             arguments that are fields themselves.
         write: the way back, from the field's value and the model's Config.
+        null: whether null is a value too, and not the same as silence.
     """
 
     field: str
     read: Callable[[Any, Any], Any]
     write: Callable[[Any, Any], Any]
+    null: bool = False
 
 
 @functools.cache
@@ -160,6 +162,8 @@ def write_folder(
     rules = rules_of(family, cfg, task)
     if task != CLASSES:
         cfg = dataclasses.replace(cfg, num_classes=0, labels=())
+        if len(rules) < len(rules_of(family, cfg, BARE)):
+            raise InputError(f"timm opens no {registry.family(cfg)} for {task}, only for {BARE}")
     values = write_config(family, cfg)
     values["pretrained_cfg"] |= _read_pictures(directory)
     write_files(directory, write_tensors(rules, flat), values, WHOLE)
@@ -235,7 +239,8 @@ def _same(value: Any, cfg: Any) -> Any:
 def _read_arg(family: types.ModuleType, cfg: Any, name: str, value: Any) -> dict[str, Any]:
     """The field that an argument gives, if any."""
     table = _args(family, cfg)
-    if value is None or name in HARMLESS or name in family.HARMLESS:
+    silent = value is None and not (name in table and table[name].null)
+    if silent or name in HARMLESS or name in family.HARMLESS:
         return {}
     if name in table:
         arg = table[name]
