@@ -6,16 +6,22 @@ look at what changed. Names of timm's begin with `timm/`, then follow its archit
 tells several of them apart.
 """
 
+import contextlib
 import json
 import sys
+import unittest.mock
 from pathlib import Path
 
 import numpy as np
+
+from zoo.models import gmlp, mlp_mixer, registry, resmlp
+from zoo.weights import timm
 
 FOLDER = Path(__file__).parent / "golden" / "images"
 RESNET = dict(depths=[1, 2], hidden_sizes=[8, 12], embedding_size=6, num_channels=2)
 STAGES = dict(layers=(1, 1, 1, 1), channels=(4, 3, 5, 6), in_chans=1)
 VIT = dict(img_size=(19, 26), patch_size=(9, 13), embed_dim=6, depth=1, num_heads=2, in_chans=1)
+MIXER = dict(img_size=(19, 26), in_chans=1)
 MODELS = {
     "ResNetModel": RESNET | {"layer_type": "basic"},
     "ResNetForImageClassification": RESNET | {"num_labels": 3, "downsample_in_bottleneck": True},
@@ -25,9 +31,28 @@ MODELS = {
     "timm/vit_tiny_patch16_224": VIT | {"num_classes": 3, "mlp_ratio": 1.5},
     "timm/vit_base_patch32_224 mean": VIT | {"num_classes": 0, "global_pool": "avg"},
     "timm/deit_tiny_distilled_patch16_224": VIT | {"num_classes": 3, "qkv_bias": False},
+    "timm/mixer_s16_224": MIXER | {"num_classes": 3, "mlp_ratio": (1.5, 2.4)},
+    "timm/gmlp_s16_224 every patch": MIXER | {"num_classes": 2, "global_pool": ""},
+    "timm/resmlp_12_224 features": MIXER | {"num_classes": 0},
 }
+SMALLER = {
+    "mixer_s16_224": mlp_mixer.Config(patch_size=(9, 13), width=6, depth=2),
+    "gmlp_s16_224": gmlp.Config(patch_size=(9, 13), width=6, depth=2),
+    "resmlp_12_224": resmlp.Config(patch_size=(9, 13), width=6, depth=2),
+}
+"""What architectures stand for here whose sizes are no arguments of timm's."""
 SIZE = (2, 19, 26)
 """Images, their height and width."""
+
+
+@contextlib.contextmanager
+def smaller(configs=SMALLER):
+    """Our tables while architectures stand for those Configs."""
+    with contextlib.ExitStack() as stack:
+        for name, cfg in configs.items():
+            table = timm.families()[registry.family(cfg)].ARCHITECTURES
+            stack.enter_context(unittest.mock.patch.dict(table, {name: cfg}))
+        yield
 
 
 def file_of(name):
@@ -42,6 +67,7 @@ def write(names):
     from safetensors.numpy import load_file
 
     sys.path.insert(0, str(Path(__file__).parent / "parity"))
+    import mixers
     import pictures
     import transformers
 
@@ -50,7 +76,9 @@ def write(names):
         torch.manual_seed(0)
         library, _, rest = name.rpartition("/")
         if library:
-            theirs = pictures.timm.create_model(rest.split()[0], **fields)
+            architecture = rest.split()[0]
+            with mixers.smaller(architecture, SMALLER.get(architecture)):
+                theirs = pictures.timm.create_model(architecture, **fields)
             channels = fields.get("in_chans", 3)
         else:
             made = getattr(transformers, rest)

@@ -11,6 +11,12 @@ from safetensors.numpy import load_file
 import zoo
 
 
+@pytest.fixture(autouse=True)
+def smaller():
+    with golden_images.smaller():
+        yield
+
+
 @pytest.mark.parametrize("name", golden_images.MODELS)
 def test_outputs_and_bytes(tmp_path, name):
     config, image, tensors, wanted = golden_images.read(name)

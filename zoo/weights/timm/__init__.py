@@ -165,7 +165,7 @@ def write_config(family: types.ModuleType, cfg: Any) -> dict[str, Any]:
     Raises:
         InputError: timm has none that computes the same.
     """
-    found: list[tuple[int, str, dict[str, Any]]] = []
+    found: list[tuple[int, bool, str, dict[str, Any]]] = []
     left: list[set[str]] = []
     for architecture, base in family.ARCHITECTURES.items():
         table = _args(family, cfg)
@@ -182,11 +182,12 @@ def write_config(family: types.ModuleType, cfg: Any) -> dict[str, Any]:
         if rest := differing - {arg.field for arg in table.values()}:
             left.append(rest)
         else:
-            found.append((len(args), architecture, args))
+            resized = cfg.image_size != base.image_size
+            found.append((len(args), resized, architecture, args))
     if not found:
         fields = ", ".join(f"{f} {getattr(cfg, f)!r}" for f in sorted(min(left, key=len)))
         raise InputError(f"timm has no {registry.family(cfg)} with {fields}")
-    _, architecture, args = min(found, key=lambda entry: entry[0])
+    *_, architecture, args = min(found, key=lambda entry: entry[:2])
     size = cfg.image_size if isinstance(cfg.image_size, tuple) else (cfg.image_size,) * 2
     values = {
         "architecture": architecture,
