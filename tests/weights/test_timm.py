@@ -132,6 +132,16 @@ def test_other_heads(saved, tmp_path):
         zoo.save_pretrained(tmp_path, model, variables)
 
 
+def test_a_pyramid_that_lacks_what_timm_needs_is_not_written(tmp_path):
+    config, _, tensors, _ = golden_images.read("timm/resmlp_12_224 features")
+    golden_models.write_folder(tmp_path, config, tensors)
+    with golden_images.smaller():
+        model, variables = zoo.from_pretrained(tmp_path, task="feature-pyramid")
+        assert "affine" not in variables["params"]
+        with pytest.raises(InputError, match="no resmlp without norm.alpha, norm.beta; .*pyramid"):
+            zoo.save_pretrained(tmp_path / "ours", model, variables, format="timm")
+
+
 def test_images_of_other_channels(saved):
     weight = load_file(saved / "model.safetensors")["conv1.weight"].transpose(2, 3, 1, 0)
     _, three = zoo.from_pretrained(saved, in_chans=3)

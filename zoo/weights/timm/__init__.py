@@ -44,6 +44,7 @@ import numpy as np
 from zoo.errors import InputError
 from zoo.models import registry
 from zoo.weights.loading import BARE, rules_of, write_files, write_tensors
+from zoo.weights.mapping import names
 
 CLASSES = "image-classification"
 WHOLE = 2**63  # bytes of a file: timm reads no shards
@@ -154,6 +155,13 @@ def write_folder(
         InputError: timm has no such model, or a parameter is missing.
     """
     rules = rules_of(family, cfg, task)
+    held = {name for rule in rules for name in names(rule.theirs)}
+    whole = {name for rule in rules_of(family, cfg, BARE) for name in names(rule.theirs)}
+    if lost := sorted(whole - held):
+        raise InputError(
+            f"timm has no {registry.family(cfg)} without {', '.join(lost)}; what is saved must be "
+            f"built for {CLASSES} or {BARE}, and not for {task}"
+        )
     if task != CLASSES:
         cfg = dataclasses.replace(cfg, num_classes=0, labels=())
     write_files(directory, write_tensors(rules, flat), write_config(family, cfg), WHOLE)

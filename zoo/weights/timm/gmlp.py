@@ -18,7 +18,7 @@ IGNORED = ()
 
 
 def backbone(cfg: Config) -> list[Rule]:
-    """Patches, layers and the last norm."""
+    """Patches and layers."""
     theirs, ours = "blocks.{i}", "layer{i}"
     layer = [
         *norm(f"{theirs}.norm", f"{ours}/norm"),
@@ -27,7 +27,9 @@ def backbone(cfg: Config) -> list[Rule]:
         *dense(f"{theirs}.mlp_channels.gate.proj", f"{ours}/gate/places"),
         *dense(f"{theirs}.mlp_channels.fc2", f"{ours}/down"),
     ]
-    return mlp_mixer.stem(cfg) + repeat(layer, cfg.depth) + norm("norm", "norm")
+    return mlp_mixer.stem(cfg) + repeat(layer, cfg.depth)
 
 
-head = mlp_mixer.head
+def head(cfg: Config, task: str) -> list[Rule]:
+    """The last norm, which the maps of a pyramid do not go through, and the classifier."""
+    return mlp_mixer.ending(norm("norm", "norm"), task)

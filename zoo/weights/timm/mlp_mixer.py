@@ -44,7 +44,7 @@ IGNORED = ()
 
 
 def backbone(cfg: Config) -> list[Rule]:
-    """Patches, layers and the last norm."""
+    """Patches and layers."""
     theirs, ours = "blocks.{i}", "layer{i}"
     layer = [
         *norm(f"{theirs}.norm1", f"{ours}/token_norm"),
@@ -54,7 +54,7 @@ def backbone(cfg: Config) -> list[Rule]:
         *dense(f"{theirs}.mlp_channels.fc1", f"{ours}/channel_mlp/up"),
         *dense(f"{theirs}.mlp_channels.fc2", f"{ours}/channel_mlp/down"),
     ]
-    return stem(cfg) + repeat(layer, cfg.depth) + norm("norm", "norm")
+    return stem(cfg) + repeat(layer, cfg.depth)
 
 
 def stem(cfg: Any) -> list[Rule]:
@@ -62,6 +62,12 @@ def stem(cfg: Any) -> list[Rule]:
     return first_conv("stem.proj", "patches", cfg.in_chans, bias=True)
 
 
-def head(cfg: Any, task: str) -> list[Rule]:
-    """The classifier."""
-    return dense("head", "head") if task == "image-classification" else []
+def head(cfg: Config, task: str) -> list[Rule]:
+    """The last norm, which the maps of a pyramid do not go through, and the classifier."""
+    return ending(norm("norm", "norm"), task)
+
+
+def ending(last: list[Rule], task: str) -> list[Rule]:
+    """The rules of what is last before the classifier and of itself, as far as a task has them."""
+    classifier = dense("head", "head") if task == "image-classification" else []
+    return [] if task == "feature-pyramid" else last + classifier

@@ -20,7 +20,7 @@ IGNORED = ()
 
 
 def backbone(cfg: Config) -> list[Rule]:
-    """Patches, layers and the last affine change."""
+    """Patches and layers."""
     theirs, ours = "blocks.{i}", "layer{i}"
     layer = [
         *affine(f"{theirs}.norm1", f"{ours}/token_affine"),
@@ -31,7 +31,7 @@ def backbone(cfg: Config) -> list[Rule]:
         *dense(f"{theirs}.mlp_channels.fc2", f"{ours}/channel_mlp/down"),
         Rule(f"{theirs}.ls2", f"{ours}/channel_scale"),
     ]
-    return mlp_mixer.stem(cfg) + repeat(layer, cfg.depth) + affine("norm", "affine")
+    return mlp_mixer.stem(cfg) + repeat(layer, cfg.depth)
 
 
 def affine(theirs: str, ours: str) -> list[Rule]:
@@ -42,4 +42,6 @@ def affine(theirs: str, ours: str) -> list[Rule]:
     ]
 
 
-head = mlp_mixer.head
+def head(cfg: Config, task: str) -> list[Rule]:
+    """What ends the network, which the maps of a pyramid do not go through, and the classifier."""
+    return mlp_mixer.ending(affine("norm", "affine"), task)
