@@ -7,13 +7,18 @@ tells several of them apart. timm cannot build small ones of some families: of t
 names and shapes are kept, and the numbers are drawn anew from the names.
 """
 
+import contextlib
 import json
 import sys
+import unittest.mock
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from zoo.models import gmlp, mlp_mixer, registry, resmlp
+from zoo.weights import timm
 
 FOLDER = Path(__file__).parent / "golden" / "images"
 RESNET = dict(depths=[1, 2], hidden_sizes=[8, 12], embedding_size=6, num_channels=2)
@@ -21,6 +26,7 @@ STAGES = dict(layers=(1, 1, 1, 1), channels=(4, 3, 5, 6), in_chans=1)
 CONVNEXT = dict(depths=[1, 1, 1, 1], act_layer="gelu_tanh", in_chans=1)
 SWIN = dict(embed_dim=4, depths=[2, 1], num_heads=[1, 2], mlp_ratio=1.5)
 VIT = dict(img_size=(19, 26), patch_size=(9, 13), embed_dim=6, depth=1, num_heads=2, in_chans=1)
+MIXER = dict(img_size=(19, 26), in_chans=1)
 MODELS: dict[str, dict[str, Any]] = {
     "ResNetModel": RESNET | {"layer_type": "basic"},
     "ResNetForImageClassification": RESNET | {"num_labels": 3, "downsample_in_bottleneck": True},
@@ -54,6 +60,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "timm/vit_tiny_patch16_224": VIT | {"num_classes": 3, "mlp_ratio": 1.5},
     "timm/vit_base_patch32_224 mean": VIT | {"num_classes": 0, "global_pool": "avg"},
     "timm/deit_tiny_distilled_patch16_224": VIT | {"num_classes": 3, "qkv_bias": False},
+    "timm/mixer_s16_224": MIXER | {"num_classes": 3, "mlp_ratio": (1.5, 2.4)},
+    "timm/gmlp_s16_224 every patch": MIXER | {"num_classes": 2, "global_pool": ""},
+    "timm/resmlp_12_224 features": MIXER | {"num_classes": 0},
     "timm/densenet121": dict(
         growth_rate=2, block_config=(2, 1), bn_size=2, in_chans=1, num_classes=3
     ),
@@ -92,10 +101,26 @@ DRAWN: dict[str, dict[str, Any]] = {
 MODELS |= DRAWN
 SLOW = ("timm/tf_efficientnet_b0", "timm/inception_v3")
 """To compile."""
+SMALLER = {
+    "mixer_s16_224": mlp_mixer.Config(patch_size=(9, 13), width=6, depth=2),
+    "gmlp_s16_224": gmlp.Config(patch_size=(9, 13), width=6, depth=2),
+    "resmlp_12_224": resmlp.Config(patch_size=(9, 13), width=6, depth=2),
+}
+"""What architectures stand for here whose sizes are no arguments of timm's."""
 SIZE = (2, 19, 26)
 """Images, their height and width."""
 SIZES = {"timm/vgg11_bn": (2, 33, 47), "timm/inception_v3": (2, 75, 90)}
 """Of those that take no smaller ones."""
+
+
+@contextlib.contextmanager
+def smaller(configs=SMALLER):
+    """Our tables while architectures stand for those Configs."""
+    with contextlib.ExitStack() as stack:
+        for name, cfg in configs.items():
+            table = timm.families()[registry.family(cfg)].ARCHITECTURES
+            stack.enter_context(unittest.mock.patch.dict(table, {name: cfg}))
+        yield
 
 
 def file_of(name):
@@ -122,6 +147,7 @@ def write(names):
     from safetensors.numpy import load_file
 
     sys.path.insert(0, str(Path(__file__).parent / "parity"))
+    import mixers
     import pictures
     import transformers
 
@@ -130,7 +156,9 @@ def write(names):
         torch.manual_seed(0)
         library, _, rest = name.rpartition("/")
         if library:
-            theirs = pictures.timm.create_model(rest.split()[0], **fields)
+            architecture = rest.split()[0]
+            with mixers.smaller(architecture, SMALLER.get(architecture)):
+                theirs = pictures.timm.create_model(architecture, **fields)
             channels = fields.get("in_chans", 3)
         else:
             made = getattr(transformers, rest)

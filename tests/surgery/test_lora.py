@@ -3,16 +3,18 @@
 import functools
 import json
 
+import draw
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import zoo
 from zoo import surgery
 from zoo.errors import InputError
-from zoo.models import bert, gpt2
+from zoo.models import bert, gpt2, vit
 from zoo.paths import fits, leaf_paths
 
 GPT2 = gpt2.Config(vocab_size=11, width=6, depth=2, num_heads=2, max_length=8, dropout=0.0)
@@ -161,6 +163,35 @@ def test_a_folder_of_peft_holds_the_adapters(tmp_path, cfg, task, lora):
     surgery.save_adapter(tmp_path / "again", opened, again)
     weights = "adapter_model.safetensors"
     assert (tmp_path / "again" / weights).read_bytes() == (tmp_path / weights).read_bytes()
+
+
+def test_adapters_on_modules_of_old_and_of_new_names(tmp_path):
+    base = vit.Config(image_size=4, patch_size=2, width=6, depth=1, num_heads=2, num_classes=3)
+    base = base.build()
+    lora = surgery.LoRA(("*/query", "layer0/mlp", "*/out"), rank=2, whole=("head",))
+    model, variables = surgery.Adapted(base, lora), draw.variables(base, **base.cfg.inputs())
+    changed = draw.variables(model, seed=1, **base.cfg.inputs())
+    surgery.save_adapter(tmp_path, model, changed)
+    path, values = tmp_path / "adapter_model.safetensors", tmp_path / "adapter_config.json"
+    new = ("attention.o_proj", "attention.q_proj", "mlp.fc1", "mlp.fc2")
+    assert json.loads(values.read_text())["target_modules"] == [f"vit.layers.0.{n}" for n in new]
+    tensors = load_file(path)
+    before = "base_model.model.vit"
+    assert f"{before}.layers.0.attention.q_proj.lora_A.weight" in tensors
+    assert "base_model.model.classifier.weight" in tensors
+    old = ("attention.output.dense", "attention.attention.query", "intermediate.dense",
+           "output.dense")  # fmt: skip
+    for a, b in zip(new, old, strict=True):
+        tensors = {
+            name.replace(f"{before}.layers.0.{a}", f"{before}.encoder.layer.0.{b}"): tensor
+            for name, tensor in tensors.items()
+        }
+    _, by_new = surgery.load_adapter(tmp_path, base, variables)
+    save_file(tensors, path)
+    _, by_old = surgery.load_adapter(tmp_path, base, variables)
+    assert not equal(by_old["params"], by_new["params"])
+    moved = {path for path, one in leaf_paths(lora.trained(changed["params"])).items() if one}
+    assert moved.isdisjoint(equal(by_new["params"], changed["params"])) and len(moved) == 10
 
 
 def test_a_folder_that_does_not_fit_is_told(tmp_path):

@@ -16,6 +16,12 @@ NAMES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def smaller():
+    with golden_images.smaller():
+        yield
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_and_bytes(tmp_path, name):
     config, image, tensors, wanted = golden_images.read(name)

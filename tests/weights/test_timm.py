@@ -56,7 +56,7 @@ def test_every_table_fills_every_parameter(family, architecture):
     cfg = table.ARCHITECTURES[architecture]
     assert registry.family(cfg) == family
     values = timm.write_config(table, cfg)
-    assert values["architecture"] == architecture
+    assert table.ARCHITECTURES[values["architecture"]] == cfg  # some have two names
     assert timm.read_config(table, json.loads(json.dumps(values))) == cfg
     model = cfg.build()
     shapes = jax.eval_shape(lambda: registry.init(model, jax.random.key(0)))
@@ -151,6 +151,16 @@ def test_a_model_and_its_processor_in_one_folder(saved, tmp_path):
         assert pretrained.read_saved(tmp_path / name).cfg == model.cfg
         source = json.loads((tmp_path / name / "config.json").read_text())["pretrained_cfg"]
         assert (source["first_conv"], source["classifier"]) == ("conv1", "fc")
+
+
+def test_a_pyramid_that_lacks_what_timm_needs_is_not_written(tmp_path):
+    config, _, tensors, _ = golden_images.read("timm/resmlp_12_224 features")
+    golden_models.write_folder(tmp_path, config, tensors)
+    with golden_images.smaller():
+        model, variables = zoo.from_pretrained(tmp_path, task="feature-pyramid")
+        assert "affine" not in variables["params"]
+        with pytest.raises(InputError, match="no resmlp without norm.alpha, norm.beta; .*pyramid"):
+            zoo.save_pretrained(tmp_path / "ours", model, variables, format="timm")
 
 
 def test_images_of_other_channels(saved):

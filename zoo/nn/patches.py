@@ -64,6 +64,40 @@ class Patches(nn.Module):
         return y if bias is None else y + bias
 
 
+def rows_of_grid(
+    patches: Patches, image: Float[Array, "B H W I"], size: int | tuple[int, int], channels: int
+) -> Float[Array, "B N D"]:
+    """The patches row by row, for networks whose weights belong to the places of one grid.
+
+    Args:
+        patches: the projection.
+        image: of any size that has the grid of ``size``.
+        size: height and width of the images that the network is made for.
+        channels: of the images.
+
+    Raises:
+        InputError: images of another grid or another number of channels.
+    """
+    check_channels(image, channels)
+    (height, width), found = pair(size), (image.shape[1], image.shape[2])
+    if grid(found, patches.patch_size) != grid(size, patches.patch_size):
+        raise InputError(
+            f"images are {found[0]}x{found[1]}, and this network takes {height}x{width} alone: its "
+            "weights belong to the places of their patches; resize the images"
+        )
+    y = patches(image)
+    return y.reshape(y.shape[0], y.shape[1] * y.shape[2], y.shape[3])
+
+
+def check_channels(image: Float[Array, "B H W I"], channels: int) -> None:
+    """Raises InputError where images have other channels than the model."""
+    if image.shape[-1] != channels:
+        raise InputError(
+            f"images have {image.shape[-1]} channels, the model {channels}; they are "
+            "[batch, height, width, channels]"
+        )
+
+
 class ImageTokens(nn.Module):
     """Special tokens, then the patches row by row, plus a learned position each (Dosovitskiy et
     al., 2020, https://arxiv.org/abs/2010.11929, equation 1).
@@ -92,11 +126,7 @@ class ImageTokens(nn.Module):
         self, image: Float[Array, "B H W I"], hidden: Bool[Array, "B N"] | None = None
     ) -> Float[Array, "B T D"]:
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        if image.shape[-1] != self.channels:
-            raise InputError(
-                f"images have {image.shape[-1]} channels, the model {self.channels}; they are "
-                "[batch, height, width, channels]"
-            )
+        check_channels(image, self.channels)
         x_BhwD = Patches(
             self.features, self.patch_size, self.use_bias, **types, name="patches"
         )(image.astype(self.dtype))  # fmt: skip

@@ -34,6 +34,12 @@ def check_classes(task: str, num_classes: int) -> None:
         raise InputError(f"image-classification needs num_classes of 1 or more, not {num_classes}")
 
 
+def check_mean(global_pool: str) -> None:
+    """Raises InputError where ``global_pool`` is neither the patches' mean nor all of them."""
+    if global_pool not in ("avg", ""):
+        raise InputError(f"no global_pool {global_pool!r}; there are 'avg' and ''")
+
+
 class SelfAttention(nn.Module):
     """Every token looks at every token that ``mask`` lets it see.
 

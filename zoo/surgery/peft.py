@@ -60,7 +60,9 @@ def load_adapter(
     tensors = plain_names(read_header(folder / WEIGHTS))
     family = family_of(model)
     prefix = family.PREFIX if any(name.startswith(family.PREFIX) for name in tensors) else ""
-    rules = rules_of(model, prefix)
+    modules = {name.partition(".lora_")[0] for name in tensors if ".lora_" in name}
+    spellings = [rules_of(model, prefix, as_files) for as_files in (False, True)]
+    rules = min(spellings, key=lambda rules: len(modules - homes(rules).keys()))
     params = leaf_paths(variables["params"])
     placed, exceptions, left, wrong = _placed(values, homes(rules), tensors, params)
     replaced, unused = _replaced(rules, left, params)

@@ -4,6 +4,7 @@ What PEFT calls ``lora_B`` is a weight of its layer with as many features in as 
 layer's own rule turns and cuts it.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from zoo.errors import InputError
 from zoo.models import registry
 from zoo.surgery.lora import MAGNITUDE, A, B, LoRA, lengths
 from zoo.weights import loading
-from zoo.weights.mapping import Rule, at_prefix, names, under
+from zoo.weights.mapping import Names, Rule, at_prefix, names, under
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,22 @@ def family_of(model: Any) -> Any:
     return family
 
 
-def rules_of(model: Any, prefix: str) -> list[Rule]:
-    """All rules of a model and its head, the backbone's names with that prefix."""
+def rules_of(model: Any, prefix: str, as_files: bool = False) -> list[Rule]:
+    """All rules of a model and its head, the backbone's names with that prefix; by the names of
+    transformers' modules, which in few models are others than those in its files (`MODULES` of the
+    table): adapters of its version 4 have those."""
     family = family_of(model)
     head = at_prefix(prefix, family.head(model.cfg, model.task))
-    return under(prefix, family.backbone(model.cfg)) + head
+    rules = under(prefix, family.backbone(model.cfg)) + head
+    for old, new in () if as_files else getattr(family, "MODULES", ()):
+        rules = [dataclasses.replace(rule, theirs=_renamed(rule.theirs, old, new))
+                 for rule in rules]  # fmt: skip
+    return rules
+
+
+def _renamed(side: Names, old: str, new: str) -> Names:
+    made = tuple(re.sub(old, new, name) for name in names(side))
+    return made[0] if isinstance(side, str) else made
 
 
 def homes(rules: list[Rule]) -> dict[str, Home]:

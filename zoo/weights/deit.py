@@ -18,6 +18,7 @@ IGNORED = (
     r"(deit\.)?pooler\.dense\.(weight|bias)",  # where the head does not use it
     r"(deit\.)?embeddings\.mask_token",  # of pre-training
 )
+MODULES = vit.MODULES
 
 
 def read_config(values: dict[str, Any]) -> Config:

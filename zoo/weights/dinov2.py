@@ -22,6 +22,7 @@ ARCHITECTURES = {
 }
 PREFIX = "dinov2."
 IGNORED = ()
+MODULES = (*vit.ATTENTION, (r"mlp\.weights_out", "mlp.down_proj"))
 
 FIELDS = {
     "num_channels": "in_chans", "hidden_size": "width", "num_hidden_layers": "depth",

@@ -19,6 +19,19 @@ IGNORED = (
     r"(vit\.)?embeddings\.mask_token",  # of pre-training
 )
 
+ATTENTION = (
+    (r"attention\.attention\.query", "attention.q_proj"),
+    (r"attention\.attention\.key", "attention.k_proj"),
+    (r"attention\.attention\.value", "attention.v_proj"),
+    (r"attention\.output\.dense", "attention.o_proj"),
+)
+MODULES = (
+    (r"encoder\.layer\.", "layers."), *ATTENTION, (r"intermediate\.dense", "mlp.fc1"),
+    (r"output\.dense", "mlp.fc2"),
+)  # fmt: skip
+"""What modules are called in transformers 5 whose tensors keep their names of old; in this order.
+Adapters are named after the modules."""
+
 FIELDS = {
     "num_channels": "in_chans", "hidden_size": "width", "num_hidden_layers": "depth",
     "num_attention_heads": "num_heads", "intermediate_size": "hidden", "layer_norm_eps": "epsilon",

@@ -47,6 +47,7 @@ import numpy as np
 from zoo.errors import InputError
 from zoo.models import registry
 from zoo.weights.loading import BARE, rules_of, write_files, write_tensors
+from zoo.weights.mapping import names
 
 CLASSES = "image-classification"
 WHOLE = 2**63  # bytes of a file: timm reads no shards
@@ -160,10 +161,15 @@ def write_folder(
         InputError: timm has no such model, or a parameter is missing.
     """
     rules = rules_of(family, cfg, task)
+    held = {name for rule in rules for name in names(rule.theirs)}
+    whole = {name for rule in rules_of(family, cfg, BARE) for name in names(rule.theirs)}
+    if lost := sorted(whole - held):
+        raise InputError(
+            f"timm has no {registry.family(cfg)} without {', '.join(lost)}; what is saved must be "
+            f"built for {CLASSES} or {BARE}, and not for {task}"
+        )
     if task != CLASSES:
         cfg = dataclasses.replace(cfg, num_classes=0, labels=())
-        if len(rules) < len(rules_of(family, cfg, BARE)):
-            raise InputError(f"timm opens no {registry.family(cfg)} for {task}, only for {BARE}")
     values = write_config(family, cfg)
     values["pretrained_cfg"] |= _read_pictures(directory)
     write_files(directory, write_tensors(rules, flat), values, WHOLE)
@@ -205,7 +211,7 @@ def write_config(family: types.ModuleType, cfg: Any) -> dict[str, Any]:
     if not found:
         fields = ", ".join(f"{f} {getattr(cfg, f)!r}" for f in sorted(min(left, key=len)))
         raise InputError(f"timm has no {registry.family(cfg)} with {fields}")
-    _, _, architecture, args = min(found, key=lambda entry: entry[:2])
+    *_, architecture, args = min(found, key=lambda entry: entry[:2])
     size = cfg.image_size if isinstance(cfg.image_size, tuple) else (cfg.image_size,) * 2
     values = {
         "architecture": architecture,

@@ -36,24 +36,35 @@ def read_size(value: Any, cfg: Any) -> Any:
     return value[0] if isinstance(value, tuple) and len({*value}) == 1 else value
 
 
-def _read_ratio(value: Any, cfg: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e4:
+def hidden_of(value: Any, width: int, usual: float) -> int:
+    """Hidden features by their ratio to the width; 0 for the usual ones.
+
+    Raises:
+        InputError: it is no ratio, or leaves no features.
+    """
+    good = not isinstance(value, bool) and isinstance(value, int | float) and 0 < value < 1e4
+    if not good or not int(width * value):
         raise InputError(f"config.json: timm's argument mlp_ratio is {value!r}, no ratio")
-    hidden = int(cfg.width * value)
-    return 0 if hidden == 4 * cfg.width else hidden
+    hidden = int(width * value)
+    return 0 if hidden == int(usual * width) else hidden
 
 
-def _write_ratio(hidden: int, cfg: Any) -> float:
-    ratio = (hidden or 4 * cfg.width) / cfg.width
-    if int(cfg.width * ratio) != hidden:
-        ratio += 1e-9  # what the division rounded down
-    return ratio
+def ratio_of(hidden: int, width: int, usual: float) -> float:
+    """The way back."""
+    found = hidden / width if hidden else usual
+    if int(width * found) < hidden:
+        found += 1e-9  # what the division rounded down
+    return found
 
 
 ARGS = {
     "img_size": Arg("image_size", read_size, lambda value, cfg: value),
     "patch_size": Arg("patch_size", read_size, lambda value, cfg: value),
-    "mlp_ratio": Arg("hidden", _read_ratio, _write_ratio),
+    "mlp_ratio": Arg(
+        "hidden",
+        lambda value, cfg: hidden_of(value, cfg.width, 4),
+        lambda hidden, cfg: ratio_of(hidden, cfg.width, 4),
+    ),
     "embed_dim": "width", "depth": "depth", "num_heads": "num_heads", "qkv_bias": "qkv_bias",
     "act_layer": "activation", "drop_rate": "head_dropout", "pos_drop_rate": "embed_dropout",
     "attn_drop_rate": "attention_dropout",
