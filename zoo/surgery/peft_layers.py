@@ -58,7 +58,7 @@ def rules_of(model: Any, prefix: str) -> list[Rule]:
     """All rules of a model and its head, the backbone's names with that prefix."""
     family = family_of(model)
     head = at_prefix(prefix, family.head(model.cfg, model.task))
-    return under(prefix, family.backbone(model.cfg)) + head
+    return under(prefix, loading.backbone_of(family, model.cfg, model.task)) + head
 
 
 def homes(rules: list[Rule]) -> dict[str, Home]:

@@ -137,11 +137,13 @@ def plan(
             listed.
     """
     named = {_modern(name, getattr(family, "LEGACY", ())): t for name, t in tensors.items()}
+    if hasattr(family, "full_name"):
+        named = {family.full_name(name, saved_task): t for name, t in named.items()}
     prefix = getattr(family, "PREFIX", "")
     prefix = prefix if any(name.startswith(prefix) for name in named) else ""
     head = at_prefix(prefix, family.head(cfg, task))
     rules, fresh, wrong, missing = [], [], [], []
-    for rule in under(prefix, family.backbone(cfg)) + head:
+    for rule in under(prefix, backbone_of(family, cfg, task)) + head:
         if isinstance(rule, FirstConv) and not new_channels:
             rule = dataclasses.replace(rule, channels=None)
         if isinstance(rule, Positions):
@@ -162,6 +164,8 @@ def plan(
     left = sorted(named.keys() - used)
     left = [name for name in left if not any(re.fullmatch(p, name) for p in family.IGNORED)]
     saved = {n for r in at_prefix(prefix, family.head(cfg, saved_task)) for n in names(r.theirs)}
+    if hasattr(family, "towers"):
+        saved |= {n for r in family.towers(cfg, saved_task) for n in names(r.theirs)}
     saved |= {name for rule in head for name in names(rule.theirs)} if new_head else set()
     dropped = [name for name in left if name in saved]
     left = [name for name in left if name not in saved]
@@ -200,7 +204,13 @@ def rules_of(family: types.ModuleType, cfg: Any, task: str) -> list[Rule]:
     """All rules for a model, with the names that are written."""
     prefix = "" if task == BARE else getattr(family, "PREFIX", "")
     head = at_prefix(prefix, family.head(cfg, task))
-    return under(prefix, family.backbone(cfg)) + head
+    return under(prefix, backbone_of(family, cfg, task)) + head
+
+
+def backbone_of(family: types.ModuleType, cfg: Any, task: str) -> list[Rule]:
+    """The rules of everything but the head, without the prefix; a family whose tasks look at
+    different parts of the model says which, by `towers(cfg, task)`."""
+    return family.towers(cfg, task) if hasattr(family, "towers") else family.backbone(cfg)
 
 
 def write_folder(
@@ -244,7 +254,7 @@ def write_tensors(rules: list[Rule], flat: Mapping[str, np.ndarray]) -> dict[str
         made = rule.write(flat[path] for path in names(rule.ours))
         if names(rule.ours)[0].startswith(STATISTICS):
             made = [array.astype(kind) for array in made]
-        arrays = [np.ascontiguousarray(array) for array in made]  # save_file writes a view wrongly
+        arrays = [np.asarray(array, order="C") for array in made]  # save_file writes a view wrongly
         tensors.update(zip(names(rule.theirs), arrays, strict=True))
         for name in names(rule.theirs):
             if name.endswith(".running_var"):
