@@ -155,7 +155,10 @@ def roberta_whole(folder):
 
 def clip(folder):
     """Bytes that stand within a word and at its end, and some merges."""
-    merges = "t h|th e</w>|q u|o g|d og|d og</w>|u m|um p|j ump|j ump</w>|i n|in g</w>|Ġ a|' t</w>"
+    merges = (
+        "t h|th e</w>|q u|o g|o g</w>|d og|d og</w>|u m|um p|um p</w>|j ump|j ump</w>|i n|in g</w>|"
+        "' t</w>"
+    )
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*bytes_, *(f"{byte}</w>" for byte in bytes_)]
     tokens += [pair.replace(" ", "") for pair in merges.split("|")]

@@ -53,7 +53,8 @@ def sums(params, batch):
 
 def test_the_loss_is_the_mean_of_both_cross_entropies():
     params, batch = make()
-    outputs, _ = apply(params, batch["image"], batch["input_ids"], False, None)
+    given = jax.tree.map(jnp.asarray, (params, batch["image"], batch["input_ids"]))
+    outputs, _ = apply(*given, False, None)
     logits = np.float64(3 * outputs.image_embeds @ outputs.text_embeds.T)
     wanted = 0.0
     for scores in (logits, logits.T):

@@ -103,9 +103,10 @@ def ended_words(vocabulary: Path, merges: Path, unknown: str) -> tokenizers.Toke
 
 
 def _spaced() -> decoders.Decoder:
-    """Bytes joined, a space where a word ends."""
-    space = decoders.Replace(END_OF_WORD, " ")
-    return decoders.Sequence([decoders.ByteLevel(), space, decoders.Strip(" ", 0, 1)])
+    """Bytes joined, a space where a word ends and none around the text."""
+    around = tokenizers.Regex(rf"^({END_OF_WORD}|\s)+|({END_OF_WORD}|\s)+$")
+    parts = [decoders.Replace(around, ""), decoders.Replace(END_OF_WORD, " ")]
+    return decoders.Sequence([decoders.ByteLevel(), *parts])
 
 
 def follow_config(
