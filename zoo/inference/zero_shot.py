@@ -1,5 +1,6 @@
 """Classes that are known by their names alone, by a model of pictures and texts."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -96,6 +97,7 @@ def probabilities(
     return softmax(logits)
 
 
+@functools.lru_cache(8)
 def _tower(model: nn.Module, task: str) -> Callable[..., Any]:
     """One tower with its projection, compiled."""
     if getattr(model, "task", None) != TASK:
