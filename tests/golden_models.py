@@ -60,7 +60,19 @@ DINOV2 = dict(
     hidden_size=6, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=2, image_size=6,
     patch_size=3, layer_norm_eps=1e-3,
 )  # fmt: skip
+CLIP = {
+    "text_config": dict(
+        vocab_size=13, hidden_size=6, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=5, max_position_embeddings=8, eos_token_id=2, layer_norm_eps=1e-3,
+    ),
+    "vision_config": dict(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=5,
+        image_size=6, patch_size=3, num_channels=1, layer_norm_eps=1e-2, hidden_act="gelu",
+    ),
+    "projection_dim": 4,
+}  # fmt: skip
 MODELS = {
+    "CLIPModel": CLIP,
     "ViTModel": VIT | {"qkv_bias": False, "pooler_output_size": 4},
     "ViTForImageClassification": VIT | {"num_labels": 3, "image_size": [6, 9], "num_channels": 1},
     "DeiTModel": VIT,
@@ -154,7 +166,11 @@ def write(names):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
-        given = pictures(fields, rng) if "image_size" in fields else texts(name, fields, rng)
+        if "vision_config" in fields:
+            both = pictures(fields["vision_config"], rng), texts(name, fields["text_config"], rng)
+            given = both[0] | both[1]
+        else:
+            given = pictures(fields, rng) if "image_size" in fields else texts(name, fields, rng)
         tensors = {key: torch.tensor(value) for key, value in given.items()}
         if "image" in tensors:  # ours have the channels last
             tensors["pixel_values"] = tensors.pop("image").permute(0, 3, 1, 2)

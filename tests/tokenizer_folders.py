@@ -153,6 +153,23 @@ def roberta_whole(folder):
     return write(folder, tokenizer__json=backend.to_str(), tokenizer_config__json=config)
 
 
+def clip(folder):
+    """Bytes that stand within a word and at its end, and some merges."""
+    merges = (
+        "t h|th e</w>|q u|o g|o g</w>|d og|d og</w>|u m|um p|um p</w>|j ump|j ump</w>|i n|in g</w>|"
+        "' t</w>"
+    )
+    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*bytes_, *(f"{byte}</w>" for byte in bytes_)]
+    tokens += [pair.replace(" ", "") for pair in merges.split("|")]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return write(
+        folder, vocab__json={token: i for i, token in enumerate(tokens)},
+        merges__txt="#version: 0.2\n" + merges.replace("|", "\n") + "\n",
+        tokenizer_config__json={"tokenizer_class": "CLIPTokenizer", "model_max_length": 77},
+    )  # fmt: skip
+
+
 def chat(folder):
     """A language model that is talked to: left padding, a template, tokens of its own."""
     backend = byte_pairs(["<|end|>", "<|start|>"])
@@ -220,8 +237,8 @@ def bare(folder):
 FOLDERS = {
     make.__name__: make
     for make in (
-        bert, bert_cased, distilbert, bert_whole, gpt2, gpt2_ends, roberta, roberta_whole, chat,
-        chats, unigram, bare,
+        bert, bert_cased, distilbert, bert_whole, gpt2, gpt2_ends, roberta, roberta_whole, clip,
+        chat, chats, unigram, bare,
     )
 }  # fmt: skip
 """Functions that write a folder, by name."""

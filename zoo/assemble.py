@@ -162,8 +162,14 @@ def parallelism(run: configs.Run) -> Parallel:
     """How a run uses its devices.
 
     Raises:
-        InputError: too few devices, or a mesh that does not fit.
+        InputError: too few devices, a mesh that does not fit, or a batch cut into microbatches
+            whose examples are compared with each other.
     """
+    if run.accumulate > 1 and getattr(run.task, "global_batch", False):
+        raise InputError(
+            f"the loss of {type(run.task).__name__} needs the whole batch in one piece; accumulate "
+            "cuts it into microbatches: leave it at 1, and use more devices for a larger batch"
+        )
     devices = select_devices(run.devices)
     if run.reproducible:
         return _reproducible(run, devices)

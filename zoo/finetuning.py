@@ -48,7 +48,8 @@ def opened(run: configs.Run, folder: Path) -> tuple[configs.Run, Any, Data]:
     Raises:
         InputError: there is no such folder or name, or the data cannot be read.
     """
-    if getattr(run.data, "tokenizer", None) == "" and run.init_from:
+    unnamed = getattr(run.data, "tokenizer", None) == ""
+    if unnamed and run.init_from and not _reads_bytes(Path(run.init_from)):
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, tokenizer=run.init_from))
     source = runs.at_home(run.data, folder)
     if source is run.data and getattr(source, "tokenizer", ""):
@@ -129,6 +130,12 @@ def _origin(run: configs.Run, folder: Path) -> Path:
         return pretrained.find_folder(run.init_from)
     except InputError as error:
         raise InputError(f"init_from: {run.init_from} is no run folder; {error}") from None
+
+
+def _reads_bytes(folder: Path) -> bool:
+    """Whether it is a run folder whose data needed no tokenizer."""
+    there = (folder / CONFIG).is_file() and pretrained.is_run(folder)
+    return there and not (folder / runs.TOKENIZER).is_dir()
 
 
 def _tokenizer_folder(name: str) -> Path:

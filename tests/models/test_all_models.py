@@ -22,6 +22,7 @@ from zoo.errors import InputError
 from zoo.models import (
     albert,
     bert,
+    clip,
     cnn,
     convnext,
     deit,
@@ -77,6 +78,11 @@ class Row:
     """Whether so many layers take seconds to compile: those tests have the marker slow."""
 
 
+CLIP = clip.Config(
+    image_size=(4, 6), patch_size=2, vision_width=8, vision_depth=1, vision_num_heads=2,
+    vision_hidden=12, vision_attention_dropout=0.1, vocab_size=5, max_length=16, text_width=6,
+    text_depth=1, text_num_heads=2, text_hidden=10, projection_width=5, num_classes=3,
+)  # fmt: skip
 TABLE = {
     "mlp": Row(mlp.Config(input_shape=(4, 3), widths=(8, 5), num_classes=3), (2, 3)),
     "mlp dropout": Row(
@@ -437,6 +443,9 @@ TABLE = {
                     qkv_bias=False),
         (2, 8), task="feature-extraction", sharpen=20.0,
     ),
+    "clip": Row(CLIP, (2, 5), "image-feature-extraction", ("key/bias",), sharpen=20.0),
+    "clip texts": Row(CLIP, (2, 5), "text-feature-extraction", ("key/bias",), sharpen=20.0),
+    "clip classes": Row(CLIP, (2, 3), "image-classification", ("key/bias",), sharpen=20.0),
     "dinov2": Row(
         dinov2.Config(image_size=(4, 6), patch_size=2, width=8, depth=1, num_heads=2, hidden=12,
                       num_classes=3, drop_path=0.1),

@@ -130,5 +130,7 @@ def test_a_channel_without_response_has_a_gradient():
 def test_timm_opens_no_pyramid_without_its_norm(tmp_path):
     model = TINY.build("feature-pyramid")
     variables = {"params": {}}
-    with pytest.raises(InputError, match="timm has no convnext without .*, and not for feature-pyramid"):
+    with pytest.raises(
+        InputError, match="timm has no convnext without .*, and not for feature-pyramid"
+    ):
         zoo.save_pretrained(tmp_path, model, variables, format="timm")

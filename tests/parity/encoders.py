@@ -223,4 +223,4 @@ def table(model: Any) -> list[mapping.Rule]:
     family = loading.families()[registry.family(model.cfg)]
     prefix = "" if model.task == loading.BARE else family.PREFIX
     head = mapping.at_prefix(prefix, family.head(model.cfg, model.task))
-    return mapping.under(prefix, family.backbone(model.cfg)) + head
+    return mapping.under(prefix, loading.backbone_of(family, model.cfg, model.task)) + head

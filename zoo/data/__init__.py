@@ -2,9 +2,11 @@
 
 from zoo.data.augment import Augment
 from zoo.data.binaries import Cifar10, MnistIdx
+from zoo.data.captioned_shapes import CaptionedShapes
 from zoo.data.dates import Dates
 from zoo.data.embedded import BreastCancer, Diabetes, Digits, Wine
 from zoo.data.files import TextFiles
+from zoo.data.image_text import ImageTextPairs
 from zoo.data.images import ImageFolder
 from zoo.data.info import Arrays, Batch, Data, Info, Split
 from zoo.data.labelled import LabelledText
@@ -26,6 +28,8 @@ REGISTRY: dict[str, type] = {
     "stdlib-snippets": StdlibSnippets,
     "dates": Dates,
     "image-folder": ImageFolder,
+    "image-text-pairs": ImageTextPairs,
+    "captioned-shapes": CaptionedShapes,
     "csv": Csv,
     "parquet": Parquet,
     "jsonl": Jsonl,
@@ -40,8 +44,9 @@ REGISTRY: dict[str, type] = {
 """Sources by the name that a run's config.json gives them."""
 
 __all__ = [
-    "REGISTRY", "Arrays", "Augment", "Batch", "BreastCancer", "Cifar10", "Csv", "Data", "Dates",
-    "Diabetes", "Digits", "ImageFolder", "Info", "Jsonl", "LabelledText", "MnistIdx", "Npz",
-    "Parquet", "Split", "Squad", "StdlibLines", "StdlibSnippets", "StdlibText", "Stream",
-    "TaggedWords", "TextFiles", "Wine", "evaluation_batches", "load",
+    "REGISTRY", "Arrays", "Augment", "Batch", "BreastCancer", "CaptionedShapes", "Cifar10", "Csv",
+    "Data", "Dates", "Diabetes", "Digits", "ImageFolder", "ImageTextPairs", "Info", "Jsonl",
+    "LabelledText", "MnistIdx", "Npz", "Parquet", "Split", "Squad", "StdlibLines",
+    "StdlibSnippets", "StdlibText", "Stream", "TaggedWords", "TextFiles", "Wine",
+    "evaluation_batches", "load",
 ]  # fmt: skip

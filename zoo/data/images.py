@@ -129,6 +129,79 @@ def _read(paths: Sequence[Path], function: Callable[..., Any], numbered: bool = 
     return found
 
 
+def look(files: Sequence[Path], prepare: _Own | Processor, keep: bool) -> list[Any]:
+    """Reads and decodes every file once, in threads.
+
+    Returns:
+        Of each file (SHA-256, sums of its pixels and of their squares, pixels where `keep`), or a
+        line that says why it cannot be read.
+    """
+
+    def one(file: Path) -> tuple[Any, ...] | str:
+        try:
+            content = file.read_bytes()
+            image = prepare.decode(content)
+        except (OSError, ValueError) as error:
+            return f"{file}: {error}"
+        flat = image.reshape(-1, image.shape[-1]).astype(np.int64)
+        total = (flat.sum(0), (flat**2).sum(0))
+        return digest(content), total, image if keep else None
+
+    return in_threads(one, files)
+
+
+def preparation(
+    image_size: int, channels: int, processor: str
+) -> tuple[_Own | Processor, tuple[int, int, int]]:
+    """What prepares images, and the shape of one: a pretrained model's processor, where one is
+    named.
+
+    Raises:
+        InputError: a processor whose results differ in size.
+    """
+    if not processor:
+        return _Own(image_size, channels), (image_size, image_size, channels)
+    from zoo.data.processor import load_processor
+
+    found = load_processor(processor)
+    if found.shape is None:
+        raise InputError(
+            f"{processor}: its images differ in size, since it neither crops nor makes "
+            "sides equal; a batch needs one size"
+        )
+    return found, found.shape
+
+
+def fitted(
+    prepare: _Own | Processor, train: Sequence[tuple[Any, ...]]
+) -> tuple[_Own | Processor, dict[str, Any]]:
+    """What prepares images, with the mean and deviation of the training images where it is our own,
+    and what `Info` holds of it.
+
+    Args:
+        prepare: from `preparation`.
+        train: what `look` gives of the training images.
+    """
+    if not isinstance(prepare, _Own):
+        return prepare, {"columns": {"processor": prepare.name, "settings": prepare.settings}}
+    sums, count = np.array([totals for _, totals, _ in train]).sum(0), len(train)
+    mean = sums[0] / (count * prepare.size**2)
+    std = np.sqrt(np.maximum(sums[1] / (count * prepare.size**2) - mean**2, 0))
+    std = np.where(std <= 1e-6, 1.0, std)
+    statistics = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
+    return _Own(prepare.size, prepare.channels, **statistics), {"statistics": statistics}
+
+
+def prepared_as(info: Info) -> _Own | Processor:
+    """What prepared the images of these data."""
+    if "processor" in info.columns:
+        from zoo.data.processor import Processor
+
+        return Processor(info.columns["processor"], dict(info.columns["settings"]))
+    size, _, channels = info.inputs["image"][0]
+    return _Own(size, channels, **info.statistics)
+
+
 @dataclass(frozen=True)
 class ImageFolder:
     """Images in one directory per class, which may lie below train, validation and test folders.
@@ -163,20 +236,10 @@ class ImageFolder:
                 f"{self.path}: expected a folder per class with images inside, found "
                 f"{len(names)} class{'es' * (not names)} {', '.join(names)}"
             )
-        prepare, shape = self._preparation()
+        prepare, shape = preparation(self.image_size, self.channels, self.processor)
         keep = len(files) * int(np.prod(shape)) * 4 <= IN_MEMORY
 
-        def look(file: tuple[Path, str, str | None]) -> tuple[Any, ...] | str:
-            try:
-                content = file[0].read_bytes()
-                image = prepare.decode(content)
-            except (OSError, ValueError) as error:
-                return f"{file[0]}: {error}"
-            flat = image.reshape(-1, shape[2]).astype(np.int64)
-            total = (flat.sum(0), (flat**2).sum(0))
-            return digest(content), total, image if keep else None
-
-        seen = in_threads(look, files)
+        seen = look([file for file, _, _ in files], prepare, keep)
         problems = [text for text in seen if isinstance(text, str)]
         kept = [file for file, one in zip(files, seen, strict=True) if not isinstance(one, str)]
         records = [one for one in seen if not isinstance(one, str)]
@@ -187,18 +250,10 @@ class ImageFolder:
         splits = divide(digests, str(self.path), [split for _, _, split in kept])
         label = np.array([names.index(name) for _, name, _ in kept], np.int32)
         train = splits["train"]
+        prepare, known = fitted(prepare, [records[i] for i in train])
         form: Any = shape
-        if isinstance(prepare, _Own):
-            sums = np.array([records[i][1] for i in train]).sum(0)
-            mean = sums[0] / (len(train) * self.image_size**2)
-            std = np.sqrt(np.maximum(sums[1] / (len(train) * self.image_size**2) - mean**2, 0))
-            std = np.where(std <= 1e-6, 1.0, std)
-            statistics = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
-            prepare = _Own(self.image_size, self.channels, **statistics)
-            known: dict[str, Any] = {"statistics": statistics}
-        else:
-            known = {"columns": {"processor": prepare.name, "settings": prepare.settings}}
-            form = [shape, prepare.name, prepare.settings]
+        if "columns" in known:
+            form = [shape, *known["columns"].values()]
         info = Info(
             inputs={"image": (shape, "float32")},
             label=((), "int32"),
@@ -217,21 +272,6 @@ class ImageFolder:
             paths = [kept[i][0] for i in members]
             opened[name] = ImageFiles(paths, label[members], cache, prepare, len(names))
         return Data(opened, info)
-
-    def _preparation(self) -> tuple[_Own | Processor, tuple[int, int, int]]:
-        """What prepares the images, and the shape of one."""
-        if not self.processor:
-            own = _Own(self.image_size, self.channels)
-            return own, (self.image_size, self.image_size, self.channels)
-        from zoo.data.processor import load_processor
-
-        processor = load_processor(self.processor)
-        if processor.shape is None:
-            raise InputError(
-                f"{self.processor}: its images differ in size, since it neither crops nor makes "
-                "sides equal; a batch needs one size"
-            )
-        return processor, processor.shape
 
     def _files(self) -> list[tuple[Path, str, str | None]]:
         """Every file with its class and the split that its folder states."""
@@ -262,13 +302,7 @@ class ImageFolder:
         Raises:
             InputError: files that are missing or unreadable, each named.
         """
-        size, _, channels = info.inputs["image"][0]
-        if "processor" in info.columns:
-            from zoo.data.processor import Processor
-
-            prepare = Processor(info.columns["processor"], dict(info.columns["settings"]))
-        else:
-            prepare = _Own(size, channels, **info.statistics)
+        prepare = prepared_as(info)
         files = [file for text in inputs for file in image_files(text)]
         if not files:
             raise InputError("no image was given")

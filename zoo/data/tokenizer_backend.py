@@ -1,6 +1,7 @@
 """The tokenizers library's object: from `tokenizer.json`, or built of vocabulary files.
 
-Pipelines and templates are those of transformers' BertTokenizer, GPT2Tokenizer, RobertaTokenizer.
+Pipelines and templates are those of transformers' BertTokenizer, CLIPTokenizer, GPT2Tokenizer,
+RobertaTokenizer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,12 @@ from zoo.errors import InputError
 T = TypeVar("T")
 Token = AddedToken | str
 Config = Mapping[str, Any]
+
+END_OF_WORD = "</w>"
+_CLIP_WORDS = (
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+)
+"""Special tokens, endings, words, single digits, and signs that follow each other."""
 
 
 def attempt(where: str | Path, call: Callable[[], T]) -> T:
@@ -72,6 +79,36 @@ def byte_pairs(vocabulary: Path, merges: Path, config: Config) -> tokenizers.Tok
     return backend
 
 
+def ended_words(vocabulary: Path, merges: Path, unknown: str) -> tokenizers.Tokenizer:
+    """CLIP's: bytes of lower-case words, the last of which bears the word's end, merged in the
+    order of a table."""
+
+    def build() -> tokenizers.Tokenizer:
+        ids, pairs = models.BPE.read_file(str(vocabulary), str(merges))
+        model = models.BPE(
+            ids, pairs, unk_token=unknown, end_of_word_suffix=END_OF_WORD,
+            continuing_subword_prefix="",
+        )  # fmt: skip
+        return tokenizers.Tokenizer(model)
+
+    backend = attempt(f"{vocabulary} and {merges.name}", build)
+    spaces = normalizers.Replace(tokenizers.Regex(r"\s+"), " ")
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
+    words = pre_tokenizers.Split(tokenizers.Regex(_CLIP_WORDS), "removed", invert=True)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [words, pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = _spaced()
+    return backend
+
+
+def _spaced() -> decoders.Decoder:
+    """Bytes joined, a space where a word ends and none around the text."""
+    around = tokenizers.Regex(rf"^({END_OF_WORD}|\s)+|({END_OF_WORD}|\s)+$")
+    parts = [decoders.Replace(around, ""), decoders.Replace(END_OF_WORD, " ")]
+    return decoders.Sequence([decoders.ByteLevel(), *parts])
+
+
 def follow_config(
     backend: tokenizers.Tokenizer, family: Family, config: Config, named: Mapping[str, Token]
 ) -> None:
@@ -85,6 +122,8 @@ def follow_config(
     if family.files == "bytes" and isinstance(before, pre_tokenizers.ByteLevel):
         prefix = _flag(config, "add_prefix_space", False)
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(prefix, use_regex=before.use_regex)
+    if family.files == "ended" and isinstance(backend.decoder, decoders.ByteLevel):
+        backend.decoder = _spaced()
     if "cls_token" in named and isinstance(backend.post_processor, processors.RobertaProcessing):
         if family.files == "bytes" and all(_pairs(backend, named, "sep_token", "cls_token")):
             backend.post_processor = _roberta(backend, config, named)
@@ -135,6 +174,12 @@ def set_template(
     token = {name: str(value) for name, value in named.items()}
     if family.files == "bytes" and "cls_token" in family.tokens:
         backend.post_processor = attempt(where, lambda: _roberta(backend, config, named))
+        return
+    if family.files == "ended":
+        end, start = _pairs(backend, named, "eos_token", "bos_token")
+        backend.post_processor = attempt(
+            where, lambda: processors.RobertaProcessing(end, start, False, False)
+        )
         return
     if family.files == "wordpiece":
         first, last, second = token.get("cls_token"), token.get("sep_token"), None

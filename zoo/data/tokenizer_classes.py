@@ -20,7 +20,7 @@ class Family:
     Attributes:
         tokens: special tokens; None where the class has none of that name.
         files: vocabulary files that suffice without `tokenizer.json`: `wordpiece` (vocab.txt),
-            `bytes` (vocab.json and merges.txt), or nothing.
+            `bytes` and `ended` (vocab.json and merges.txt), or nothing.
         token_types: whether the model takes `token_type_ids`.
         padding_side: `right` or `left`.
         extras: whether the class has special tokens without a name, such as languages, which
@@ -54,7 +54,7 @@ FAMILIES = {
     "BertTokenizer": Family(_BRACKETS, "wordpiece", token_types=True),
     "BigBirdTokenizer": Family(_ANGLES | _tokens("sep=[SEP] mask=[MASK] cls=[CLS]")),
     "BlenderbotTokenizer": Family(_ANGLES),
-    "CLIPTokenizer": Family(_END | _tokens("bos=<|startoftext|> pad=<|endoftext|>")),
+    "CLIPTokenizer": Family(_END | _tokens("bos=<|startoftext|> pad=<|endoftext|>"), "ended"),
     "CamembertTokenizer": Family(_ANGLES, extras=True),
     "DebertaTokenizer": Family(_BRACKETS_ENDS, token_types=True),
     "DebertaV2Tokenizer": Family(_BRACKETS_ENDS, token_types=True),

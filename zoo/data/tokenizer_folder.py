@@ -2,7 +2,7 @@
 
 tokenizer.json            the whole tokenizer; or else its vocabulary:
 vocab.txt                 WordPiece (BERT)
-vocab.json, merges.txt    byte-level BPE (GPT-2, RoBERTa)
+vocab.json, merges.txt    byte-level BPE (GPT-2, RoBERTa, CLIP)
 tokenizer_config.json     class, special tokens, sides, longest length
 special_tokens_map.json, added_tokens.json    older places of the same
 chat_template.jinja, additional_chat_templates/*.jinja    see `zoo.data.chat`
@@ -250,10 +250,12 @@ def _from_vocabulary(
         if not read_text(words).strip():
             raise InputError(f"{words}: the vocabulary is empty")
         return backends.word_pieces(words, str(named["unk_token"]), config)
-    if family.files == "bytes" and pieces.is_file() and merges.is_file():
+    if family.files in ("bytes", "ended") and pieces.is_file() and merges.is_file():
         if not read_json(pieces):
             raise InputError(f"{pieces}: the vocabulary is empty")
         read_text(merges)
+        if family.files == "ended":
+            return backends.ended_words(pieces, merges, str(named["unk_token"]))
         return backends.byte_pairs(pieces, merges, config)
     save = "save it once with transformers' AutoTokenizer, which writes one"
     there = " and ".join(path.name for path in (words, pieces, merges) if path.is_file())

@@ -61,7 +61,7 @@ def rules_of(model: Any, prefix: str, as_files: bool = False) -> list[Rule]:
     table): adapters of its version 4 have those."""
     family = family_of(model)
     head = at_prefix(prefix, family.head(model.cfg, model.task))
-    rules = under(prefix, family.backbone(model.cfg)) + head
+    rules = under(prefix, loading.backbone_of(family, model.cfg, model.task)) + head
     for old, new in () if as_files else getattr(family, "MODULES", ()):
         rules = [dataclasses.replace(rule, theirs=_renamed(rule.theirs, old, new))
                  for rule in rules]  # fmt: skip

@@ -9,6 +9,7 @@ from zoo.tasks.batch import IGNORED, Apply, Batch, example_weights, split_inputs
 from zoo.tasks.binary import Binary
 from zoo.tasks.check import Rows, check_inputs
 from zoo.tasks.classification import Classification
+from zoo.tasks.image_text import ImageTextContrastive
 from zoo.tasks.language_modelling import LanguageModelling
 from zoo.tasks.metrics import Metric
 from zoo.tasks.multilabel import Multilabel
@@ -24,6 +25,7 @@ REGISTRY: dict[str, type] = {
     "regression": Regression,
     "token-classification": TokenClassification,
     "question-answering": QuestionAnswering,
+    "image-text-contrastive": ImageTextContrastive,
     "language-modelling": LanguageModelling,
     "translation": Translation,
 }
@@ -34,6 +36,7 @@ __all__ = [
     "REGISTRY",
     "Binary",
     "Classification",
+    "ImageTextContrastive",
     "LanguageModelling",
     "Metric",
     "Multilabel",
@@ -53,6 +56,9 @@ class Task(Protocol):
 
     A task that also has `generates = True` is evaluated by generating: it gives `text_metrics`,
     `merge_text` and `compute_text`.
+
+    A task that has `global_batch = True` compares the examples of a batch with each other: its loss
+    is no sum over them, so a batch can be neither accumulated nor reproduced in virtual shards.
 
     A task that has `joins = True` finds what it predicts once all rows of a split are there, since
     an example may take several: `keep(outputs, batch)`, traced, gives arrays `[B, ...]` of what is

@@ -14,7 +14,9 @@ from jaxtyping import Array, Float, Int
 from zoo.errors import InputError
 
 PRIMARY = ("image", "features", "input_ids")
-"""Names of the input a model takes first; a batch holds exactly one of them."""
+"""Names of the input a model takes first; a batch holds exactly one of them, or an image and its
+text: then the text goes by keyword."""
+PAIRED = ("image", "input_ids")
 
 KEYWORDS = ("attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask")
 """Names of the inputs a model takes by keyword, where the batch holds them."""
@@ -32,12 +34,21 @@ def split_inputs(batch: Batch) -> tuple[Any, dict[str, Any]]:
     Raises:
         InputError: the batch holds no primary input, or more than one.
     """
-    primary = [name for name in PRIMARY if name in batch]
-    if len(primary) != 1:
+    primary = primary_names(batch)
+    if not primary:
         raise InputError(
-            f"a batch holds exactly one of {', '.join(PRIMARY)}; this one has {sorted(batch)}"
+            f"a batch holds exactly one of {', '.join(PRIMARY)}, or an image and input_ids; this "
+            f"one has {sorted(batch)}"
         )
-    return batch[primary[0]], {name: batch[name] for name in KEYWORDS if name in batch}
+    keywords = {name: batch[name] for name in (*primary[1:], *KEYWORDS) if name in batch}
+    return batch[primary[0]], keywords
+
+
+def primary_names(batch: Batch) -> tuple[str, ...]:
+    """Names of the primary inputs, the first of them given first; none where they do not go
+    together."""
+    primary = tuple(name for name in PRIMARY if name in batch)
+    return primary if len(primary) == 1 or primary == PAIRED else ()
 
 
 def example_weights(batch: Batch, n: int) -> Float[Array, " B"]:

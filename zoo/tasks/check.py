@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.tasks.batch import IGNORED, KEYWORDS, PRIMARY
+from zoo.tasks.batch import IGNORED, KEYWORDS, PRIMARY, primary_names
 
 TOKENS = ("input_ids", "decoder_input_ids")
 MASKS = ("attention_mask", "decoder_attention_mask")
@@ -45,8 +45,11 @@ def check_inputs(batch: Arrays, info: Any, rows: Rows) -> None:
     unknown = sorted(set(batch) - set(known))
     if unknown:
         raise InputError(f"a batch holds unknown {unknown}; known are {', '.join(known)}")
-    if sum(name in batch for name in PRIMARY) != 1:
-        raise InputError(f"a batch needs exactly one of {', '.join(PRIMARY)}; has {sorted(batch)}")
+    if not primary_names(batch):
+        raise InputError(
+            f"a batch needs exactly one of {', '.join(PRIMARY)}, or an image and input_ids; has "
+            f"{sorted(batch)}"
+        )
     expected = getattr(info, "inputs", None) or {}
     missing = [name for name in expected if name in (*PRIMARY, *KEYWORDS) and name not in batch]
     if missing:

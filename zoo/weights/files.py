@@ -1,4 +1,4 @@
-"""Tensors of a folder in the safetensors format, read one by one.
+"""Tensors of a folder in the safetensors format, read one by one, and written.
 
 `model.safetensors`, or the shards that `model.safetensors.index.json` lists
 (https://github.com/huggingface/safetensors, "Format"). A header is checked as a whole before a
@@ -165,3 +165,46 @@ def _others(folder: Path) -> str:
         if other[0].endswith((".bin", ".pth", ".pt"))
         else ""
     )
+
+
+def write_files(
+    directory: Path, tensors: Mapping[str, np.ndarray], values: Mapping[str, Any], most: int
+) -> None:
+    """Writes model.safetensors, or shards of at most so many bytes and their index, and
+    config.json."""
+    from safetensors.numpy import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    shards = _cut(tensors, most)
+    single = len(shards) == 1
+    places = {}
+    for number, shard in enumerate(shards, 1):
+        name = SINGLE if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        partial = directory / f"{name}.partial"
+        save_file(shard, partial, {"format": "pt"})
+        partial.replace(directory / name)
+        places |= dict.fromkeys(shard, name)
+    if single:
+        (directory / INDEX).unlink(missing_ok=True)
+    else:
+        total = sum(tensor.nbytes for tensor in tensors.values())
+        _json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+    _json(directory / "config.json", values)
+
+
+def _cut(tensors: Mapping[str, np.ndarray], most: int) -> list[dict[str, np.ndarray]]:
+    shards: list[dict[str, np.ndarray]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > most:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    return shards
+
+
+def _json(path: Path, value: Any) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    partial.replace(path)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import importlib
-import json
 import math
 import pkgutil
 import re
@@ -20,7 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from zoo import weights
 from zoo.errors import InputError
 from zoo.weights.configs import write_labels
-from zoo.weights.files import INDEX, SINGLE, Tensor
+from zoo.weights.files import Tensor, write_files
 from zoo.weights.mapping import STATISTICS, FirstConv, Rule, at_prefix, names, under
 from zoo.weights.positions import Positions, RelativePositions
 from zoo.weights.torch_zip import TorchTensor
@@ -139,13 +138,15 @@ def plan(
             listed.
     """
     named = {_modern(name, getattr(family, "LEGACY", ())): t for name, t in tensors.items()}
+    if hasattr(family, "full_name"):
+        named = {family.full_name(name, saved_task): t for name, t in named.items()}
     prefix = getattr(family, "PREFIX", "")
     prefix = prefix if any(name.startswith(prefix) for name in named) else ""
     head = at_prefix(prefix, family.head(cfg, task))
     rules, fresh, wrong, missing = [], [], [], []
-    saved_rules = [] if saved_cfg is None else under(prefix, family.backbone(saved_cfg))
+    saved_rules = [] if saved_cfg is None else under(prefix, backbone_of(family, saved_cfg, task))
     before = {r.theirs: r.window for r in saved_rules if isinstance(r, RelativePositions)}
-    for rule in under(prefix, family.backbone(cfg)) + head:
+    for rule in under(prefix, backbone_of(family, cfg, task)) + head:
         if isinstance(rule, FirstConv) and not new_channels:
             rule = dataclasses.replace(rule, channels=None)
         if isinstance(rule, Positions):
@@ -168,6 +169,8 @@ def plan(
     left = sorted(named.keys() - used)
     left = [name for name in left if not any(re.fullmatch(p, name) for p in family.IGNORED)]
     saved = {n for r in at_prefix(prefix, family.head(cfg, saved_task)) for n in names(r.theirs)}
+    if hasattr(family, "towers"):
+        saved |= {n for r in family.towers(cfg, saved_task) for n in names(r.theirs)}
     saved |= {name for rule in head for name in names(rule.theirs)} if new_head else set()
     dropped = [name for name in left if name in saved]
     left = [name for name in left if name not in saved]
@@ -206,7 +209,13 @@ def rules_of(family: types.ModuleType, cfg: Any, task: str) -> list[Rule]:
     """All rules for a model, with the names that are written."""
     prefix = "" if task == BARE else getattr(family, "PREFIX", "")
     head = at_prefix(prefix, family.head(cfg, task))
-    return under(prefix, family.backbone(cfg)) + head
+    return under(prefix, backbone_of(family, cfg, task)) + head
+
+
+def backbone_of(family: types.ModuleType, cfg: Any, task: str) -> list[Rule]:
+    """The rules of everything but the head, without the prefix; a family whose tasks look at
+    different parts of the model says which, by `towers(cfg, task)`."""
+    return family.towers(cfg, task) if hasattr(family, "towers") else family.backbone(cfg)
 
 
 def write_folder(
@@ -250,37 +259,12 @@ def write_tensors(rules: list[Rule], flat: Mapping[str, np.ndarray]) -> dict[str
         made = rule.write(flat[path] for path in names(rule.ours))
         if names(rule.ours)[0].startswith(STATISTICS):
             made = [array.astype(kind) for array in made]
-        arrays = [np.ascontiguousarray(array) for array in made]  # save_file writes a view wrongly
+        arrays = [np.asarray(array, order="C") for array in made]  # save_file writes a view wrongly
         tensors.update(zip(names(rule.theirs), arrays, strict=True))
         for name in names(rule.theirs):
             if name.endswith(".running_var"):
                 tensors[name.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     return tensors
-
-
-def write_files(
-    directory: Path, tensors: Mapping[str, np.ndarray], values: Mapping[str, Any], most: int
-) -> None:
-    """Writes model.safetensors, or shards of at most so many bytes and their index, and
-    config.json."""
-    from safetensors.numpy import save_file
-
-    directory.mkdir(parents=True, exist_ok=True)
-    shards = _cut(tensors, most)
-    single = len(shards) == 1
-    places = {}
-    for number, shard in enumerate(shards, 1):
-        name = SINGLE if single else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        partial = directory / f"{name}.partial"
-        save_file(shard, partial, {"format": "pt"})
-        partial.replace(directory / name)
-        places |= dict.fromkeys(shard, name)
-    if single:
-        (directory / INDEX).unlink(missing_ok=True)
-    else:
-        total = sum(tensor.nbytes for tensor in tensors.values())
-        _json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
-    _json(directory / "config.json", values)
 
 
 def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,24 +292,6 @@ def kept_dtype(path: str, dtype: Any) -> Any:
 
 def _first_dtype(flat: Mapping[str, np.ndarray]) -> Any:
     return next(leaf.dtype for path, leaf in flat.items() if not path.startswith(STATISTICS))
-
-
-def _cut(tensors: Mapping[str, np.ndarray], most: int) -> list[dict[str, np.ndarray]]:
-    shards: list[dict[str, np.ndarray]] = [{}]
-    size = 0
-    for name, tensor in tensors.items():
-        if shards[-1] and size + tensor.nbytes > most:
-            shards.append({})
-            size = 0
-        shards[-1][name] = tensor
-        size += tensor.nbytes
-    return shards
-
-
-def _json(path: Path, value: Any) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-    partial.replace(path)
 
 
 def _modern(name: str, legacy: Any) -> str:

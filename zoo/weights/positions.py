@@ -13,9 +13,9 @@ from zoo.weights.mapping import Rule
 
 @dataclass(frozen=True)
 class Positions(Rule):
-    """Positions `[1, special + h * w, width]`, the patches' row by row after those of the special
-    tokens. Where those that were saved are of another grid than the one asked for, they are resized
-    by bicubic interpolation, in at least float32.
+    """Positions `[1, special + h * w, width]`, or the same without the first axis, the patches' row
+    by row after those of the special tokens. Where those that were saved are of another grid than
+    the one asked for, they are resized by bicubic interpolation, in at least float32.
 
     Attributes:
         special: number of special tokens.
@@ -36,20 +36,20 @@ class Positions(Rule):
         return super().shapes(map(self._fitting, given))
 
     def _resized(self, shape: tuple[int, ...]) -> bool:
-        if self.saved in (None, self.grid) or len(shape) != 3:
+        if self.saved in (None, self.grid) or len(shape) < 2:
             return False
-        return shape[1] == self.special + self.saved[0] * self.saved[1]
+        return shape[-2] == self.special + self.saved[0] * self.saved[1]
 
     def _fitting(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if not self._resized(shape):
             return shape
-        return (shape[0], self.special + self.grid[0] * self.grid[1], shape[2])
+        return (*shape[:-2], self.special + self.grid[0] * self.grid[1], shape[-1])
 
     def _fit(self, table: np.ndarray) -> np.ndarray:
         if not self._resized(table.shape):
             return table
         assert self.saved is not None
-        first, places = np.split(table[0], [self.special])
+        first, places = np.split(table.reshape(table.shape[-2:]), [self.special])
         wide = places.astype(np.float64 if places.dtype == np.float64 else np.float32)
         down, across = (
             resize_matrix(new, old, self.antialias).astype(wide.dtype)
@@ -57,7 +57,7 @@ class Positions(Rule):
         )
         made = np.einsum("Hh,Ww,hwd->HWd", down, across, wide.reshape(*self.saved, -1))
         made = made.reshape(-1, made.shape[-1]).astype(table.dtype)
-        return np.concatenate([first, made])[None]
+        return np.concatenate([first, made]).reshape(self._fitting(table.shape))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from zoo.tasks.metrics.metric import (
 )
 from zoo.tasks.metrics.ranking import roc_auc, top_k
 from zoo.tasks.metrics.regression import regression_scores
+from zoo.tasks.metrics.retrieval import recalls
 from zoo.tasks.metrics.text import merge_text_counts, text_counts, text_scores
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "mean",
     "merge_text_counts",
     "position_accuracy",
+    "recalls",
     "regression_scores",
     "roc_auc",
     "sequence_accuracy",

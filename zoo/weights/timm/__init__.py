@@ -46,7 +46,8 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.models import registry
-from zoo.weights.loading import BARE, rules_of, write_files, write_tensors
+from zoo.weights.files import write_files
+from zoo.weights.loading import BARE, rules_of, write_tensors
 from zoo.weights.mapping import names
 
 CLASSES = "image-classification"
