@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,123 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from zoo.data.assemble import malformed
-from zoo.data.decode import decode, eight_bits, hidden, image_files, in_threads, open_picture
-from zoo.data.info import IN_MEMORY, SPLITS, Batch, Data, Info, normalised
+from zoo.data.decode import hidden, image_files, in_threads
+from zoo.data.image_files import ImageFiles, Own, attempts, listed
+from zoo.data.info import IN_MEMORY, SPLITS, Batch, Data, Info
+from zoo.data.resizing import FILTERS, Filter
 from zoo.data.split import digest, divide, fingerprint, split_name
 from zoo.data.text import is_folder
 from zoo.errors import InputError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from zoo.data.processor import Processor
 
-
-@dataclass(frozen=True)
-class _Own:
-    """Pictures as this source prepares them itself; a `Processor` has the same methods."""
-
-    size: int
-    channels: int
-    mean: Sequence[float] = ()
-    std: Sequence[float] = ()
-
-    def decode(self, content: bytes) -> np.ndarray:
-        return decode(content, self.size, self.channels)
-
-    def picture(self, content: bytes) -> Image:
-        return eight_bits(open_picture(content)).convert("RGB" if self.channels == 3 else "L")
-
-    def scale(self, pixels: np.ndarray) -> np.ndarray:
-        return normalised(pixels, self.mean, self.std)
-
-
-class ImageFiles:
-    """A split of image files, decoded in threads when rows are read unless they are cached.
-
-    Args:
-        paths: of every file.
-        label: class of every file, int32 `[N]`.
-        cache: decoded files, uint8 `[N, H, W, C]`, or None.
-        prepare: how contents become pixels, and pixels inputs.
-        num_classes: as in `Info`.
-    """
-
-    pictures = True
-
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        label: np.ndarray,
-        cache: np.ndarray | None,
-        prepare: _Own | Processor,
-        num_classes: int | None,
-    ):
-        self.num_classes = num_classes
-        self._paths, self._label, self._cache, self._prepare = paths, label, cache, prepare
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def rows(self, indices: np.ndarray) -> Batch:
-        """See `Split.rows`."""
-        if self._cache is not None:
-            pixels = self._cache.take(indices, axis=0)
-        else:
-            pixels = np.stack(_read([self._paths[i] for i in indices], self._prepare.decode))
-        return {"image": self._prepare.scale(pixels), "label": self._label.take(indices)}
-
-    def changed(
-        self, indices: np.ndarray, change: Callable[[int, Image], np.ndarray], whole: bool
-    ) -> Batch:
-        """See `Pictures.changed`."""
-        from PIL import Image as pil
-
-        def one(content: bytes, position: int) -> np.ndarray:
-            if whole:
-                return change(position, self._prepare.picture(content))
-            return change(position, _of_array(pil, self._prepare.decode(content)))
-
-        if self._cache is None or whole:
-            found = _read([self._paths[i] for i in indices], one, numbered=True)
-        else:
-            pixels = self._cache.take(indices, axis=0)
-            found = in_threads(lambda i: change(i, _of_array(pil, pixels[i])), range(len(pixels)))
-        pixels = self._prepare.scale(np.stack(found))
-        return {"image": pixels, "label": self._label.take(indices)}
-
-    def names(self, indices: Sequence[int] | np.ndarray) -> list[str]:
-        """See `Split.names`."""
-        return [str(self._paths[int(i)]) for i in indices]
-
-    def labels(self) -> np.ndarray:
-        """See `Split.labels`."""
-        return self._label
-
-
-def _of_array(pil: Any, pixels: np.ndarray) -> Image:
-    return pil.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-
-
-def _read(paths: Sequence[Path], function: Callable[..., Any], numbered: bool = False) -> list[Any]:
-    """`function(content)` or `function(content, position)` of every file, in threads.
-
-    Raises:
-        InputError: files that are missing or unreadable, each named.
-    """
-
-    def attempt(position: int) -> Any:
-        try:
-            content = paths[position].read_bytes()
-            return function(content, position) if numbered else function(content)
-        except (OSError, ValueError) as error:
-            return f"{paths[position]}: {error}"
-
-    found = in_threads(attempt, range(len(paths)))
-    if problems := [text for text in found if isinstance(text, str)]:
-        more = f"\n  and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise InputError("\n  ".join(problems[:10]) + more)
-    return found
+OWN_SIZE = 32
+NO_PROCESSOR = "none"
 
 
 @dataclass(frozen=True)
@@ -140,15 +36,25 @@ class ImageFolder:
 
     path: str
     """The folder."""
-    image_size: int = 32
-    """Height and width in pixels: the shorter side is scaled, the longer one cropped."""
-    channels: Literal[1, 3] = 3
-    """1 for gray, 3 for RGB."""
+    image_size: int = 0
+    """Height and width in pixels; 0 is the processor's, or 32. Without processor the shorter side
+    is scaled, the longer one cropped."""
+    channels: Literal[0, 1, 3] = 0
+    """1 for gray, 3 for RGB; 0 is the processor's, or 3."""
     processor: str = ""
-    """Folder or hub name of a pretrained model whose image processor prepares the images, in place
-    of image_size, channels and the mean and deviation of these images; empty for none."""
+    """Folder or hub name of a pretrained model whose image processor prepares the images; empty is
+    that of init_from, and without one, as with none, the images' own mean and deviation do."""
+    interpolation: Filter = ""
+    """Filter of the processor's scaling; empty is its own."""
+    crop_pct: float = 0.0
+    """Side of the processor's crop over the shorter side of the scaled image; 0 is its own."""
+    mean: tuple[float, ...] = ()
+    """What the processor subtracts from each channel, of values from 0 to 1; empty is its own."""
+    std: tuple[float, ...] = ()
+    """What it then divides by; empty is its own."""
     on_bad: Literal["stop", "skip"] = "stop"
-    """What an unreadable image does: stop with its name, or be left out and counted."""
+    """What an unreadable image does, in training, evaluation and prediction: stop with its name, or
+    be left out and counted."""
 
     def open(self) -> Data:
         """The splits, normalised per channel.
@@ -188,13 +94,14 @@ class ImageFolder:
         label = np.array([names.index(name) for _, name, _ in kept], np.int32)
         train = splits["train"]
         form: Any = shape
-        if isinstance(prepare, _Own):
+        if isinstance(prepare, Own):
             sums = np.array([records[i][1] for i in train]).sum(0)
-            mean = sums[0] / (len(train) * self.image_size**2)
-            std = np.sqrt(np.maximum(sums[1] / (len(train) * self.image_size**2) - mean**2, 0))
+            area = len(train) * prepare.size**2
+            mean = sums[0] / area
+            std = np.sqrt(np.maximum(sums[1] / area - mean**2, 0))
             std = np.where(std <= 1e-6, 1.0, std)
             statistics = {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
-            prepare = _Own(self.image_size, self.channels, **statistics)
+            prepare = Own(*prepare.shape[1:], **statistics)
             known: dict[str, Any] = {"statistics": statistics}
         else:
             known = {"columns": {"processor": prepare.name, "settings": prepare.settings}}
@@ -218,26 +125,64 @@ class ImageFolder:
             opened[name] = ImageFiles(paths, label[members], cache, prepare, len(names))
         return Data(opened, info)
 
-    def _preparation(self) -> tuple[_Own | Processor, tuple[int, int, int]]:
+    def _preparation(self) -> tuple[Own | Processor, tuple[int, int, int]]:
         """What prepares the images, and the shape of one."""
-        if not self.processor:
-            own = _Own(self.image_size, self.channels)
-            return own, (self.image_size, self.image_size, self.channels)
+        own = {"interpolation": self.interpolation, "crop_pct": self.crop_pct, "mean": self.mean,
+               "std": self.std}  # fmt: skip
+        if self.processor in ("", NO_PROCESSOR):
+            if given := [name for name, value in own.items() if value]:
+                raise InputError(f"{', '.join(given)}: for a processor, and there is none")
+            prepare = Own(self.image_size or OWN_SIZE, self.channels or 3)
+            return prepare, prepare.shape
         from zoo.data.processor import load_processor
+        from zoo.data.processor_changes import changed
 
-        processor = load_processor(self.processor)
+        try:
+            processor = load_processor(self.processor)
+        except InputError as error:
+            raise InputError(
+                f"{error}. --data.processor {NO_PROCESSOR} prepares images by their own mean and "
+                "deviation"
+            ) from None
+        processor = changed(processor, self.processor, self.image_size, **own)
         if processor.shape is None:
             raise InputError(
                 f"{self.processor}: its images differ in size, since it neither crops nor makes "
-                "sides equal; a batch needs one size"
+                "sides equal; a batch needs one size: --data.image-size"
+            )
+        if self.channels not in (0, processor.shape[2]):
+            raise InputError(
+                f"{self.processor}: its images have {processor.shape[2]} channels, not "
+                f"{self.channels}"
             )
         return processor, processor.shape
+
+    def image_processor(self, info: Info) -> Processor:
+        """What prepares the images, for the folder of an exported model.
+
+        Without a processor it is one that scales and crops in two steps, where this source does it
+        in one: pixels of images that are not square may differ in the last bits.
+        """
+        from zoo.data.processor import Processor
+
+        if "processor" in info.columns:
+            return Processor(info.columns["processor"], dict(info.columns["settings"]))
+        size, _, channels = info.inputs["image"][0]
+        mean, std = ([x / 255 for x in info.statistics[name]] for name in ("mean", "std"))
+        return Processor(
+            "BitImageProcessor",
+            {
+                "size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size},
+                "resample": FILTERS["bilinear"], "do_convert_rgb": channels == 3,
+                "image_mean": mean, "image_std": std,
+            },
+        )  # fmt: skip
 
     def _files(self) -> list[tuple[Path, str, str | None]]:
         """Every file with its class and the split that its folder states."""
         root = Path(self.path)
-        if self.image_size < 1:
-            raise InputError(f"image_size must be at least 1, not {self.image_size}")
+        if self.image_size < 0:
+            raise InputError(f"image_size must be at least 0, not {self.image_size}")
         if not is_folder(self.path):
             raise InputError(f"{root}: no such folder")
         folders = sorted(p for p in root.iterdir() if p.is_dir() and not hidden(p, root))
@@ -257,20 +202,29 @@ class ImageFolder:
         return found
 
     def encode(self, inputs: list[str], info: Info) -> tuple[list[str], Batch]:
-        """Image files, and folders of them, prepared as in training.
+        """Image files, and folders of them, prepared as in training; with `on_bad` skip a warning
+        names those that are left out.
 
         Raises:
-            InputError: files that are missing or unreadable, each named.
+            InputError: files that are missing or unreadable, each named; or none that is readable.
         """
         size, _, channels = info.inputs["image"][0]
+        prepare: Own | Processor = Own(size, channels, **info.statistics)
         if "processor" in info.columns:
-            from zoo.data.processor import Processor
-
-            prepare = Processor(info.columns["processor"], dict(info.columns["settings"]))
-        else:
-            prepare = _Own(size, channels, **info.statistics)
+            prepare = self.image_processor(info)
         files = [file for text in inputs for file in image_files(text)]
         if not files:
             raise InputError("no image was given")
-        pixels = np.stack(_read(files, prepare.decode))
-        return [str(file) for file in files], {"image": prepare.scale(pixels)}
+        found = attempts(files, prepare.decode)
+        problems = [text for text in found if isinstance(text, str)]
+        if problems and (self.on_bad == "stop" or len(problems) == len(files)):
+            raise InputError(listed(problems))
+        if problems:
+            told = f"{len(problems)} of {len(files)} images skipped:\n  {listed(problems)}"
+            warnings.warn(told, stacklevel=2)
+        names, pixels = zip(
+            *((str(file), one) for file, one in zip(files, found, strict=True)
+              if not isinstance(one, str)),
+            strict=True,
+        )  # fmt: skip
+        return list(names), {"image": prepare.scale(np.stack(pixels))}
