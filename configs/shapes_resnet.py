@@ -22,7 +22,7 @@ config = Run(
         image_size=32,
     ),
     task=tasks.Classification(label_smoothing=0.05),
-    data=Shapes(),
+    data=Shapes(count=6000),
     augment=Augment(flip=True, crop=2),
     optimizer=Optimizer(
         name="adamw",
@@ -32,5 +32,5 @@ config = Run(
     ),
     batch_size=64,
     average=0.99,
-    steps=400,
+    steps=1000,
 )

@@ -1,4 +1,4 @@
-"""A tiny network of timm's, folders of pictures and hostile files, and a fine-tuning of them."""
+"""Tiny networks of timm, folders of pictures and hostile files, and a fine-tuning of them."""
 
 import io
 import zlib
@@ -8,7 +8,7 @@ from typing import Any
 import golden_images
 import golden_models
 import numpy as np
-from pictures import pattern, picture
+from odd_pictures import pattern, picture
 from PIL import Image
 
 from zoo import tasks
@@ -24,12 +24,13 @@ EVERYTHING = Augment(
 )  # fmt: skip
 
 
-def write_network(folder: Path) -> Path:
-    """A ResNet-18 of one block a stage for gray pictures of 24 pixels, with three classes."""
-    config, _, tensors, _ = golden_images.read("timm/resnet18")
+def write_network(folder: Path, name: str = "timm/vit_tiny_patch16_224") -> Path:
+    """A tiny network for gray pictures of 19 x 26 pixels, or of 24 x 24, with three classes."""
+    config, _, tensors, _ = golden_images.read(name)
+    size = [19, 26] if "vit" in name else [24, 24]
     config["pretrained_cfg"] |= {
-        "input_size": [1, 24, 24], "mean": [0.4], "std": [0.3], "interpolation": "bicubic",
-        "crop_pct": 0.92,
+        "input_size": [1, *size], "mean": [0.4], "std": [0.3], "interpolation": "bicubic",
+        "crop_pct": 0.92, "crop_mode": "squash" if "vit" in name else "center",
     }  # fmt: skip
     return golden_models.write_folder(folder, config, tensors)
 

@@ -16,7 +16,8 @@ from picture_jobs import (
     write_files,
     write_network,
 )
-from pictures import picture
+from odd_pictures import picture
+from quick_compile import compiled_quickly  # noqa: F401 (likewise)
 from tiny_runs import again, arrays_of, metrics_of
 
 import zoo
@@ -42,10 +43,10 @@ def test_the_pretrained_folder_says_how_pictures_are_prepared(tuned):
     folder = Path(tuned.workdir)
     values = json.loads((folder / "config.json").read_text())
     assert values["data"]["processor"] == tuned.init_from
-    assert (values["model"]["image_size"], values["model"]["num_classes"]) == (24, 4)
+    assert (values["model"]["image_size"], values["model"]["num_classes"]) == ([19, 26], 4)
     assert tuple(values["model"]["labels"]) == CLASSES
     info = runs.open_run(folder).info
-    assert info.inputs["image"][0] == (24, 24, 1) and info.columns["processor"] == "timm"
+    assert info.inputs["image"][0] == (19, 26, 1) and info.columns["processor"] == "timm"
     start = read_receipt(folder)["starts"][0]
     assert start["warm_start"]["fresh"] == ["head/bias", "head/kernel"]
     names = {Path(name).name for name in start["data"]["skipped"]["names"]}
@@ -141,13 +142,17 @@ def test_resumed_without_the_folder_to_the_same_bits(tuned, tmp_path):
 @pytest.mark.slow
 def test_the_config_has_the_last_word(tmp_path, capfd):
     data = ImageFolder(str(tmp_path / "pictures"), image_size=20, crop_pct=1.0, mean=(0.1,))
-    run = picture_run(tmp_path, data=data, steps=1, model=Pretrained(frozen_norm=True))
+    write_network(tmp_path / "resnet", "timm/resnet18")
+    run = picture_run(
+        tmp_path, data=data, steps=1, model=Pretrained(frozen_norm=True),
+        init_from=str(tmp_path / "resnet"),
+    )  # fmt: skip
     again(run)
     opened = runs.open_run(run.workdir)
     assert opened.module.cfg.image_size == 20 and opened.module.cfg.frozen_norm
     settings = opened.info.columns["settings"]
     assert (tuple(settings["mean"]), settings["crop_pct"]) == ((0.1,), 1.0)
-    _, saved = zoo.from_pretrained(tmp_path / "net")
+    _, saved = zoo.from_pretrained(tmp_path / "resnet")
     for path, leaf in arrays_of(saved["batch_stats"]).items():
         np.testing.assert_array_equal(arrays_of(opened.variables["batch_stats"])[path], leaf)
     # A second run starts from the first and prepares pictures as it did.
@@ -160,8 +165,27 @@ def test_the_config_has_the_last_word(tmp_path, capfd):
     own = ImageFolder(str(tmp_path / "pictures"), image_size=20, channels=1, processor="none")
     again(dataclasses.replace(second, data=own, workdir=str(tmp_path / "own")))
     assert runs.open_run(tmp_path / "own").info.statistics
-    with pytest.raises(InputError, match="drop_path"):
-        again(picture_run(tmp_path, model=Pretrained(drop_path=0.1), workdir=str(tmp_path / "x")))
+    for name, model in (
+        ("net", Pretrained(frozen_norm=True)),
+        ("resnet", Pretrained(drop_path=0.1)),
+    ):
+        strange = picture_run(tmp_path, model=model, workdir=str(tmp_path / "x"))
+        with pytest.raises(InputError, match="frozen_norm" if name == "net" else "drop_path"):
+            again(dataclasses.replace(strange, init_from=str(tmp_path / name)))
+
+
+@pytest.mark.slow
+def test_positions_are_resized_to_the_pictures(tmp_path):
+    data = ImageFolder(str(tmp_path / "pictures"), image_size=27)
+    run = picture_run(tmp_path, data=data, steps=1, optimizer=Optimizer(learning_rate=0.0),
+                      model=Pretrained(drop_path=0.2))  # fmt: skip
+    again(run)
+    opened = runs.open_run(run.workdir)
+    assert opened.module.cfg.image_size == 27 and opened.module.cfg.drop_path == 0.2
+    _, wanted = zoo.from_pretrained(tmp_path / "net", image_size=27)
+    ours, theirs = arrays_of(opened.variables["params"]), arrays_of(wanted["params"])
+    for path in ours.keys() - {"head/kernel", "head/bias"}:
+        np.testing.assert_array_equal(ours[path], theirs[path])
 
 
 @pytest.mark.slow

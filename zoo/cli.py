@@ -245,8 +245,8 @@ def _opened(options: Predict) -> Any:
     opened = runs.open_run(folder, options.checkpoint, _module(options.config), _warn)
     if not options.on_bad:
         return opened
-    if not hasattr(opened.run.data, "image_processor"):
-        raise InputError("--on-bad is for models of images")
+    if not (hasattr(opened.run.data, "image_processor") and hasattr(opened.run.data, "on_bad")):
+        raise InputError("--on-bad is for runs on folders of images")
     data = dataclasses.replace(opened.run.data, on_bad=options.on_bad)
     return dataclasses.replace(opened, run=dataclasses.replace(opened.run, data=data))
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from pictures import picture
+from odd_pictures import picture
 from PIL import Image
 from processor_folders import TIMM, TRANSFORMERS, write
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from zoo.data.assemble import malformed
 from zoo.data.decode import hidden, image_files, in_threads
-from zoo.data.image_files import ImageFiles, Own, attempts, listed
+from zoo.data.image_files import ImageFiles, Own, attempts, listed, own_processor
 from zoo.data.info import IN_MEMORY, SPLITS, Batch, Data, Info
-from zoo.data.resizing import FILTERS, Filter
+from zoo.data.resizing import Filter
 from zoo.data.split import digest, divide, fingerprint, split_name
 from zoo.data.text import is_folder
 from zoo.errors import InputError
@@ -158,25 +158,12 @@ class ImageFolder:
         return processor, processor.shape
 
     def image_processor(self, info: Info) -> Processor:
-        """What prepares the images, for the folder of an exported model.
-
-        Without a processor it is one that scales and crops in two steps, where this source does it
-        in one: pixels of images that are not square may differ in the last bits.
-        """
+        """What prepares the images, for the folder of an exported model."""
         from zoo.data.processor import Processor
 
         if "processor" in info.columns:
             return Processor(info.columns["processor"], dict(info.columns["settings"]))
-        size, _, channels = info.inputs["image"][0]
-        mean, std = ([x / 255 for x in info.statistics[name]] for name in ("mean", "std"))
-        return Processor(
-            "BitImageProcessor",
-            {
-                "size": {"shortest_edge": size}, "crop_size": {"height": size, "width": size},
-                "resample": FILTERS["bilinear"], "do_convert_rgb": channels == 3,
-                "image_mean": mean, "image_std": std,
-            },
-        )  # fmt: skip
+        return own_processor(info)
 
     def _files(self) -> list[tuple[Path, str, str | None]]:
         """Every file with its class and the split that its folder states."""

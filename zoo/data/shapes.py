@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from zoo.data.assemble import assemble
 from zoo.data.decode import image_files, read_image
+from zoo.data.image_files import own_processor
 from zoo.data.info import Batch, Data, Info, normalised
 from zoo.data.split import digest
 from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo.data.processor import Processor
 
 KINDS = ("circle", "ring", "square", "triangle", "cross", "bars")
 FINE = 3  # points a side of a pixel, so that edges are smooth
@@ -84,6 +89,10 @@ class Shapes:
             folder = Path(directory, self.kinds[index % len(self.kinds)])
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(self.draw(index)).save(folder / f"{index:05}.png")
+
+    def image_processor(self, info: Info) -> Processor:
+        """What prepares pictures like these, for the folder of an exported model."""
+        return own_processor(info)
 
     def encode(self, inputs: list[str], info: Info) -> tuple[list[str], Batch]:
         """Image files, and folders of them; the shorter side is scaled, the longer one cropped.
