@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from pictures import LOSSY, files
+from odd_pictures import LOSSY, files
 from PIL import Image
 from processor_folders import LARGE, TIMM, TRANSFORMERS, write
 

@@ -15,6 +15,8 @@ from zoo.data import Npz, TextFiles
 from zoo.models import gpt2, mlp
 from zoo.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"steps": 2, "eval_every": 0}
 
 

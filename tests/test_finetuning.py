@@ -93,13 +93,13 @@ def test_classes_are_told_by_their_names(folder):
     head = zoo.from_pretrained(folder)[1]["params"]["head"]
     for labels, fresh in ((("c", "a", "b"), []), (("c", "a", "x"), sorted(HEAD)), ((), [])):
         module = saved.config(labels=labels).build("text-classification")
-        params = zoo.init(module, jax.random.key(0))["params"]
-        taken, new = pretrained.fill(saved, module, params)
+        variables = zoo.init(module, jax.random.key(0))
+        taken, new = pretrained.fill(saved, module, variables)
         assert new == fresh
-        wanted = params["head"] if fresh else head
+        wanted = variables["params"]["head"] if fresh else head
         order = [2, 0, 1] if labels and not fresh else [0, 1, 2]
         for name, leaf in wanted.items():
-            np.testing.assert_array_equal(taken["head"][name], leaf[..., np.array(order)])
+            np.testing.assert_array_equal(taken["params"]["head"][name], leaf[..., np.array(order)])
 
 
 @pytest.mark.slow
@@ -231,6 +231,7 @@ def test_resumed_and_replayed_without_the_folder(tuned, tmp_path):
     assert kept == {"config.json", "model.safetensors"}
 
 
+@pytest.mark.slow
 def test_a_network_of_timm_is_trained_and_given_back(tmp_path):
     """Its running statistics are the run's first ones, and those of the run are written."""
     config, _, tensors, _ = golden_images.read("timm/resnet18")

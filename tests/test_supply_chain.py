@@ -30,6 +30,8 @@ EXECUTING = ("exec_module", "load_module", "spec_from_file_location", "popen",
 IMPORTS_BY_NAME = {
     "zoo": ("_VERBS[name]", "f'zoo.{name}'"),  # keys of two tables beside it
     "zoo.errors": ("module",),  # what a task or source requires
+    "zoo.inspect": ("f'zoo.inspect.{_PLACES[name]}'",),  # likewise
+    "zoo.weights.timm": ("f'{__name__}.{name}'",),  # the tables beside it
     "zoo.weights.loading": ("f'{weights.__name__}.{info.name}'",),  # the tables beside it
     "zoo.models.registry": ("f'{models.__name__}.{info.name}'", "type(config).__module__"),
 }

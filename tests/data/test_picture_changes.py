@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from pictures import pattern, picture
+from odd_pictures import pattern, picture
 from PIL import Image
 
 from zoo.data import Arrays, Augment, Diabetes, ImageFolder, Stream

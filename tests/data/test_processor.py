@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from golden_processors import FILE, chosen, sample
-from pictures import pattern, picture
+from odd_pictures import pattern, picture
 from PIL import Image
 from processor_folders import TIMM, TRANSFORMERS, write
 

@@ -81,7 +81,7 @@ def test_an_inner_module_is_an_input_too(convolutions):
     np.testing.assert_allclose(found, (before > 0) * behind, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("at", [None, "conv2"])
+@pytest.mark.parametrize("at", [pytest.param(None, marks=pytest.mark.slow), "conv2"])
 def test_integrated_gradients_are_complete(convolutions, at):
     found = integrated_gradients(*convolutions, target=3, at=at, steps=512)
     difference = _difference(*convolutions, 3, at)
@@ -89,6 +89,7 @@ def test_integrated_gradients_are_complete(convolutions, at):
     assert np.abs(gap / difference).max() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "task"),
     [
@@ -255,6 +256,7 @@ def test_what_cannot_be_done_is_said(convolutions, texts):
     assert found.shape == (2, 5, 8)
 
 
+@pytest.mark.slow
 def test_they_are_pure_functions_and_can_be_compiled(convolutions):
     model, variables, image = convolutions
     for function in (input_gradient, integrated_gradients, grad_cam):

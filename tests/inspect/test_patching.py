@@ -130,6 +130,7 @@ def test_the_lens_reads_the_decoder_of_two_stacks():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_activation_patching_carries_the_clean_answer_over(gpt):
     model, variables, _ = gpt
     clean, corrupted = IDS[:1], IDS[:1].copy()

@@ -1,4 +1,5 @@
-"""Pixels beside transformers' processors by Pillow and timm's evaluation transform."""
+"""Pixels beside transformers' processors by Pillow; timm's need torchvision and are frozen in
+`tests/golden/processors.npz`."""
 
 import contextlib
 import io
@@ -6,9 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
-from pictures import files, pattern, picture
-from PIL import Image
-from processor_folders import LARGE, TIMM, TRANSFORMERS, write
+from odd_pictures import files, pattern, picture
+from processor_folders import LARGE, TRANSFORMERS, write
 from transformers import AutoImageProcessor
 from transformers.utils import logging
 
@@ -102,25 +102,3 @@ def test_one_channel(tmp_path):
     one = picture("L", 40, 37)
     assert ours.shape == (20, 20, 1)
     np.testing.assert_array_equal(ours(one)[0], reference(theirs_of(tmp_path), one))
-
-
-@pytest.mark.parametrize("name", quick(TIMM))
-def test_timm(name, paths, tmp_path):
-    pytest.importorskip("torchvision.transforms.functional")
-    from timm.data import create_transform, resolve_data_config
-
-    transform = create_transform(**resolve_data_config(pretrained_cfg=TIMM[name]))
-    ours = zoo.load_processor(write(name, tmp_path))
-
-    def prepare(path):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            one = transform(Image.open(path).convert("RGB")).numpy()
-        return np.moveaxis(one, 0, -1)
-
-    compare(ours, prepare, of_size(paths, name))
-    ours.save(tmp_path / "saved")
-    again = theirs_of(tmp_path / "saved")
-    one = picture("RGB", 40, 37)
-    expected = again(one, return_tensors="pt")["pixel_values"][0].numpy()
-    np.testing.assert_array_equal(ours(one)[0], np.moveaxis(expected, 0, -1))

@@ -63,6 +63,7 @@ def test_chosen_layers_alone_and_what_fits_none():
         surgery.quantize(model, variables, "embed")
 
 
+@pytest.mark.slow
 def test_adapters_learn_beside_kernels_of_8_bits():
     small, saved = surgery.quantize(*plain())
     lora = surgery.LoRA(("*/query",), rank=2)

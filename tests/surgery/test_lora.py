@@ -53,7 +53,9 @@ def equal(one, other):
     return [path for path in first if not np.array_equal(first[path], second[path])]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "dora")) for kind in KINDS]
+)
 def test_merged_is_unmerged_and_back(kind):
     base, variables = plain()
     model, started = surgery.inject(base, variables, KINDS[kind], jax.random.key(1))
@@ -84,7 +86,9 @@ def test_a_program_with_adapters_is_the_programs_model():
 @pytest.mark.parametrize(
     "lora, moved",
     [
-        (surgery.LoRA(("*/query",), rank=2, dropout=0.2), "query/lora_?"),
+        pytest.param(
+            surgery.LoRA(("*/query",), rank=2, dropout=0.2), "query/lora_?", marks=pytest.mark.slow
+        ),
         (
             surgery.LoRA(("*/query",), rank=2, dora=True, bias="lora_only", whole=("head",)),
             "query/lora_? query/magnitude query/bias head/kernel head/bias",

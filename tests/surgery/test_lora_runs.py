@@ -16,6 +16,8 @@ from zoo.data import Npz
 from zoo.errors import InputError
 from zoo.inference.export import convert
 
+pytestmark = pytest.mark.slow
+
 DORA = LoRA(("*/query", "layer0/up"), rank=2, dora=True, dropout=0.1, whole=("head",))
 
 

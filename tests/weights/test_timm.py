@@ -68,7 +68,7 @@ def test_every_table_fills_every_parameter(family, architecture):
 @pytest.mark.parametrize(
     "part, fields, told",
     [
-        (None, {"architecture": "resnet50d"}, "'resnet50d' is not here; there are resnet101"),
+        (None, {"architecture": "resnet50d"}, "'resnet50d' is not here; nearest: resnet50"),
         (None, {"architecture": ["resnet50"]}, "is not here"),
         (None, {"model_args": [1]}, "must be objects"),
         (None, {"pretrained_cfg": 3}, "must be objects"),

@@ -145,10 +145,10 @@ def test_a_fine_tuned_model_takes_other_images(tmp_path):
     variables = draw.variables(cfg.build(), **cfg.inputs())
     zoo.save_pretrained(tmp_path, cfg.build(), variables)
     other = vit_model.Config(image_size=(6, 2), patch_size=2, in_chans=1, num_classes=5, **small)
-    fresh = draw.variables(other.build(), **other.inputs(), seed=1)["params"]
+    fresh = draw.variables(other.build(), **other.inputs(), seed=1)
     found, left = pretrained.fill(pretrained.read_saved(tmp_path), other.build(), fresh)
     assert left == ["head/bias", "head/kernel"]
-    old, new = variables["params"]["tokens"], found["tokens"]
+    old, new = variables["params"]["tokens"], found["params"]["tokens"]
     kernel = old["patches"]["kernel"].sum(2, keepdims=True)
     np.testing.assert_allclose(new["patches"]["kernel"], kernel, atol=1e-6)
     np.testing.assert_array_equal(new["positions"][0], old["positions"][0])

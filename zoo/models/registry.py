@@ -86,7 +86,7 @@ def find(name: str) -> Size:
         InputError: there is none; the message gives the nearest names.
     """
     if name not in _sizes():
-        raise InputError(f"unknown model {name!r}; {_nearest(name, _sizes())}")
+        raise InputError(f"unknown model {name!r}; {nearest(name, _sizes())}")
     return _sizes()[name][1]
 
 
@@ -97,7 +97,7 @@ def config_class(kind: str) -> type:
         InputError: there is no such architecture.
     """
     if kind not in families():
-        raise InputError(f"unknown architecture {kind!r}; {_nearest(kind, families())}")
+        raise InputError(f"unknown architecture {kind!r}; {nearest(kind, families())}")
     return families()[kind].Config
 
 
@@ -145,7 +145,7 @@ def replace(config: Any, **changes: Any) -> Any:
     hints = typing.get_type_hints(type(config))
     for key, value in changes.items():
         if key not in fields:
-            raise InputError(f"{family(config)} has no field {key!r}; {_nearest(key, fields)}")
+            raise InputError(f"{family(config)} has no field {key!r}; {nearest(key, fields)}")
         if not _fits(value, hints[key]):
             wanted = hints[key].__name__ if type(hints[key]) is type else hints[key]
             raise InputError(f"{family(config)}'s {key} is of type {wanted}, not {value!r}")
@@ -187,7 +187,7 @@ def init(model: nn.Module, key: jax.Array, *inputs: Any) -> dict[str, Any]:
     return jax.jit(run)(key)
 
 
-def _nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """The nearest names as the end of an error message."""
     names = sorted(names)
     near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)

@@ -89,16 +89,15 @@ def family_of(values: Mapping[str, Any]) -> types.ModuleType:
     """The table for a config.json, by its `architecture`.
 
     Raises:
-        InputError: it is not here; the message lists those that are.
+        InputError: it is not here; the message gives the nearest names.
     """
     name = values["architecture"]
     for family in families().values():
         if isinstance(name, str) and name in family.ARCHITECTURES:
             return family
     known = sorted(name for family in families().values() for name in family.ARCHITECTURES)
-    raise InputError(
-        f"config.json: timm's architecture {name!r} is not here; there are {', '.join(known)}"
-    )
+    told = registry.nearest(str(name), known)
+    raise InputError(f"config.json: timm's architecture {name!r} is not here; {told}")
 
 
 def task_of(cfg: Any) -> str:
@@ -167,14 +166,12 @@ def write_config(family: types.ModuleType, cfg: Any) -> dict[str, Any]:
     """
     found: list[tuple[int, str, dict[str, Any]]] = []
     left: list[set[str]] = []
+    table = _args(family, cfg)
+    compared = {field.name for field in dataclasses.fields(cfg)}
+    compared -= {*NOT_COMPARED, *getattr(family, "NOT_COMPARED", ())}
+    compared |= {arg.field for arg in table.values()}
     for architecture, base in family.ARCHITECTURES.items():
-        table = _args(family, cfg)
-        differing = {
-            field.name
-            for field in dataclasses.fields(cfg)
-            if field.name not in (*NOT_COMPARED, *getattr(family, "NOT_COMPARED", ()))
-            and getattr(cfg, field.name) != getattr(base, field.name)
-        }
+        differing = {name for name in compared if getattr(cfg, name) != getattr(base, name)}
         args = {}
         for name, arg in table.items():
             if arg.field in differing:
