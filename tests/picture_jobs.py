@@ -73,7 +73,6 @@ def hostile_files() -> dict[str, bytes]:
         "text.jpg": b"no picture at all",
         "bomb.png": bomb,
         "program.eps": program,
-        "float.tiff": encoded(Image.fromarray(np.ones((5, 5), np.float32)), "TIFF"),
     }
 
 

@@ -144,7 +144,10 @@ class ImageFolder:
                 f"{error}. --data.processor {NO_PROCESSOR} prepares images by their own mean and "
                 "deviation"
             ) from None
-        processor = changed(processor, self.processor, self.image_size, **own)
+        processor = changed(
+            processor, self.processor, self.image_size, self.interpolation, self.crop_pct,
+            self.mean, self.std,
+        )  # fmt: skip
         if processor.shape is None:
             raise InputError(
                 f"{self.processor}: its images differ in size, since it neither crops nor makes "

@@ -70,7 +70,7 @@ def _resized(processor: Processor, where: str, side: int, crop_pct: float) -> di
             raise InputError(f"{where}: crop_pct needs an image_size; this one makes {shape}")
         side = shape[0]
     read = Reader(settings, where)
-    window = {"crop_size": {"height": side, "width": side}, "do_center_crop": True}
+    window: dict[str, Any] = {"crop_size": {"height": side, "width": side}, "do_center_crop": True}
     cropped = bool(read.flag("do_center_crop"))
     if "crop_pct" in settings:  # ConvNeXT's own margin, which it has below 384 only
         if crop_pct and side >= 384:
@@ -103,9 +103,9 @@ def translated(processor: Processor, library: str) -> Processor | None:
     if processor.name == TIMM:
         resize, crops = read.timm_fitting()
         mean, std = read.moments("mean", "std")
-        size: dict[str, int]
         if resize.rule == "shortest":
-            name, size = "BitImageProcessor", {"shortest_edge": resize.size[0]}
+            name = "BitImageProcessor"
+            size: dict[str, int] = {"shortest_edge": resize.size[0]}
         elif resize.rule == "exact":
             name, size = (
                 "ViTImageProcessor",

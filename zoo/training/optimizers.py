@@ -120,11 +120,14 @@ class Optimizer:
         clip = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
         if self.freeze_steps:
             # All in one norm, so that clipping sees every gradient that counts, and no other.
-            later = {
+            later: dict[Any, Any] = {
                 True: _after(self.freeze_steps, self._rule(lambda n: rate(n + self.freeze_steps))),
                 False: self._rule(rate),
             }
-            used = {True: _after(self.freeze_steps, optax.identity()), False: optax.identity()}
+            used: dict[Any, Any] = {
+                True: _after(self.freeze_steps, optax.identity()),
+                False: optax.identity(),
+            }
             labels = partial(frozen, patterns=self.freeze)
             parts = [optax.multi_transform(used, labels), *clip] if clip else []
             rule = optax.chain(*parts, optax.multi_transform(later, labels))
@@ -255,7 +258,7 @@ def _after(steps: int, rule: optax.GradientTransformation) -> optax.GradientTran
     def init(params: Any) -> _Waiting:
         return _Waiting(jnp.zeros((), jnp.int32), rule.init(params))
 
-    def update(updates: Any, state: _Waiting, params: Any = None) -> tuple[Any, _Waiting]:
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
         waiting = state.count < steps
         found, inner = rule.update(updates, state.inner, params)
         found = jax.tree.map(lambda new: jnp.where(waiting, jnp.full_like(new, -0.0), new), found)
