@@ -120,7 +120,10 @@ def warm_start(
 def keep(run: configs.Run, source: Any, folder: Path) -> None:
     """Copies what the run starts from into its folder, where it is not there yet."""
     for part, files in KEPT.items():
-        if place := _named(source, part):
+        place = _named(source, part)
+        if place and part == runs.PROCESSOR and hasattr(source, "prepared"):
+            _make(folder / part, source.prepared().save)  # with the values of this run
+        elif place:
             _copy([Path(place) / name for name in files], folder / part)
     if run.init_from and not pretrained.is_run(origin := _origin(run, folder)):
         _copy([origin / CONFIG, origin / INDEX, *_weights(origin)], folder / WEIGHTS)
@@ -272,13 +275,22 @@ def _sha256(path: Path) -> str:
 
 
 def _copy(files: Iterable[Path], target: Path) -> None:
-    """Copies those files that are there; the folder appears when it is whole."""
-    if target.is_dir():
+    """Copies the files that exist into a new folder."""
+
+    def write(folder: Path) -> None:
+        for path in files:
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
+
+    _make(target, write)
+
+
+def _make(target: Path, write: Callable[[Path], None]) -> None:
+    """Makes a folder and what is written into it, whole or not at all; one that is there stays."""
+    if target.exists():
         return
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for path in files:
-        if path.is_file():
-            shutil.copyfile(path, partial / path.name)
+    write(partial)
     partial.rename(target)

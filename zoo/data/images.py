@@ -127,27 +127,13 @@ class ImageFolder:
 
     def _preparation(self) -> tuple[Own | Processor, tuple[int, int, int]]:
         """What prepares the images, and the shape of one."""
-        own = {"interpolation": self.interpolation, "crop_pct": self.crop_pct, "mean": self.mean,
-               "std": self.std}  # fmt: skip
         if self.processor in ("", NO_PROCESSOR):
-            if given := [name for name, value in own.items() if value]:
+            own = ("interpolation", "crop_pct", "mean", "std")
+            if given := [name for name in own if getattr(self, name)]:
                 raise InputError(f"{', '.join(given)}: for a processor, and there is none")
             prepare = Own(self.image_size or OWN_SIZE, self.channels or 3)
             return prepare, prepare.shape
-        from zoo.data.processor import load_processor
-        from zoo.data.processor_changes import changed
-
-        try:
-            processor = load_processor(self.processor)
-        except InputError as error:
-            raise InputError(
-                f"{error}. --data.processor {NO_PROCESSOR} prepares images by their own mean and "
-                "deviation"
-            ) from None
-        processor = changed(
-            processor, self.processor, self.image_size, self.interpolation, self.crop_pct,
-            self.mean, self.std,
-        )  # fmt: skip
+        processor = self.prepared()
         if processor.shape is None:
             raise InputError(
                 f"{self.processor}: its images differ in size, since it neither crops nor makes "
@@ -159,6 +145,28 @@ class ImageFolder:
                 f"{self.channels}"
             )
         return processor, processor.shape
+
+    def prepared(self) -> Processor:
+        """The processor that is named, with the values that are given here.
+
+        Raises:
+            InputError: no such folder, nothing in it that says how images are prepared, or values
+                that cannot be.
+        """
+        from zoo.data.processor import load_processor
+        from zoo.data.processor_changes import changed
+
+        try:
+            processor = load_processor(self.processor)
+        except InputError as error:
+            raise InputError(
+                f"{error}. --data.processor {NO_PROCESSOR} prepares images by their own mean and "
+                "deviation"
+            ) from None
+        return changed(
+            processor, self.processor, self.image_size, self.interpolation, self.crop_pct,
+            self.mean, self.std,
+        )  # fmt: skip
 
     def image_processor(self, info: Info) -> Processor:
         """What prepares the images, for the folder of an exported model."""

@@ -99,58 +99,61 @@ def translated(processor: Processor, library: str) -> Processor | None:
     """
     if (processor.name == TIMM) == (library == TIMM):
         return processor
+    return _to_transformers(processor) if processor.name == TIMM else _to_timm(processor)
+
+
+def _to_transformers(processor: Processor) -> Processor | None:
+    resize, crops = Reader(processor.settings, processor.name).timm_fitting()
+    if resize.rule not in ("shortest", "exact"):
+        return None
+    height, width = resize.size
+    exact = resize.rule == "exact"
+    window = crops[-1].size
+    return Processor(
+        "ViTImageProcessor" if exact else "BitImageProcessor",
+        {
+            "size": {"height": height, "width": width} if exact else {"shortest_edge": height},
+            "crop_size": {"height": window[0], "width": window[1]}, "do_center_crop": True,
+            "resample": resize.filter, "do_convert_rgb": False,
+            "image_mean": _numbers(processor, "mean"), "image_std": _numbers(processor, "std"),
+        },
+    )  # fmt: skip
+
+
+def _to_timm(processor: Processor) -> Processor | None:
     read = Reader(processor.settings, processor.name)
-    if processor.name == TIMM:
-        resize, crops = read.timm_fitting()
-        mean, std = read.moments("mean", "std")
-        if resize.rule == "shortest":
-            name = "BitImageProcessor"
-            size: dict[str, int] = {"shortest_edge": resize.size[0]}
-        elif resize.rule == "exact":
-            name, size = (
-                "ViTImageProcessor",
-                dict(zip(("height", "width"), resize.size, strict=True)),
-            )
-        else:
-            return None
-        height, width = crops[-1].size
-        return Processor(
-            name,
-            {
-                "size": size, "resample": resize.filter, "do_convert_rgb": False,
-                "do_center_crop": True, "crop_size": {"height": height, "width": width},
-                "image_mean": mean.tolist(), "image_std": std.tolist(),
-            },
-        )  # fmt: skip
     resize, crops = read.fitting()
     plain = read.flag("do_rescale") and math.isclose(read.number("rescale_factor"), 1 / 255)
     if resize is None or not plain or read.flag("include_top") or read.flag("rescale_offset"):
         return None
-    window = crops[-1].size if crops else resize.size
-    squash = resize.rule == "exact"
-    square = window[0] == window[1]
-    crop_pct = _share(window[0], resize.size[0])
-    other = math.floor(window[1] / crop_pct) if crop_pct else 0
-    if (
-        len(crops) > 1
-        or not crop_pct
-        or not (
-            (squash and other == resize.size[1]) or (resize.rule == "shortest" and crops and square)
-        )
-    ):
+    height, width = crops[-1].size if crops else resize.size
+    crop_pct = _share(height, resize.size[0])
+    if resize.rule == "exact":
+        same = crop_pct > 0 and math.floor(width / crop_pct) == resize.size[1]
+    else:
+        same = resize.rule == "shortest" and bool(crops) and height == width and crop_pct > 0
+    if len(crops) > 1 or not same:
         return None
-    mean, std = read.moments("image_mean", "image_std")
+    mean, std = _numbers(processor, "image_mean"), _numbers(processor, "image_std")
     if not read.flag("do_normalize"):
-        mean, std = 0 * mean, 0 * std + 1
-    names = {number: name for name, number in FILTERS.items()}
+        mean, std = [0.0] * len(mean), [1.0] * len(mean)
     return Processor(
         TIMM,
         {
-            "input_size": [len(mean), *window], "interpolation": names[resize.filter],
-            "crop_pct": crop_pct, "crop_mode": "squash" if squash else "center",
-            "mean": mean.tolist(), "std": std.tolist(),
+            "input_size": [len(mean), height, width], "crop_pct": crop_pct,
+            "crop_mode": "squash" if resize.rule == "exact" else "center",
+            "interpolation": next(name for name, number in FILTERS.items()
+                                  if number == resize.filter),
+            "mean": mean, "std": std,
         },
     )  # fmt: skip
+
+
+def _numbers(processor: Processor, key: str) -> list[float]:
+    """A mean or deviation, a number for each channel."""
+    value: Any = processor.settings[key]
+    channels = processor.shape[2] if processor.shape else 3
+    return list(value) if isinstance(value, list | tuple) else [value] * channels
 
 
 def _share(side: int, larger: int) -> float:
