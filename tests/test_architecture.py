@@ -66,6 +66,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "zoo.inspect.explain": (*BELOW_THE_LOOP, "zoo.inspect", "zoo.runs"),
     "zoo.inspect": (*BELOW_THE_LOOP, "zoo.inspect"),
     "zoo.inference.export": (*BELOW_THE_LOOP, "zoo.pretrained", "zoo.runs"),
+    "zoo.inference.folders": (*BELOW_THE_LOOP, "zoo.pretrained", "zoo.runs"),
     "zoo.inference": (*BELOW_THE_LOOP, "zoo.inference", "zoo.assemble", "zoo.runs"),
     "zoo.compare": ("zoo.training", "zoo.config_json"),
     "zoo.pretrained": (

@@ -64,6 +64,11 @@ def frozen(run: configs.Run) -> Freeze:
     return run.lora.frozen
 
 
+def never_trained(run: configs.Run) -> Freeze:
+    """What gets no gradient at any step of the run."""
+    return () if run.optimizer.freeze_steps else frozen(run)
+
+
 def init_variables(module: Any, info: Any, key: Any) -> dict[str, Any]:
     """Fresh variables of a module for the shapes of the data (to be run under one jit)."""
     batch = {k: jnp.zeros(v.shape, v.dtype) for k, v in example_inputs(info, 2).items()}

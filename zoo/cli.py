@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ USAGE = """usage: zoo COMMAND ...
   summary    parameters, FLOPs and bytes of a model, module by module
   card       what is known of a model: its counts, source, licence, and what was measured
   evaluate   metrics of a trained run on one of its splits
-  predict    predictions of a trained run for files or text
+  predict    predictions of a trained run, or a pretrained folder, for files or text
   explain    what in an input a trained run's answer rests on
   generate   texts that a language model writes on from prompts
   convert    a trained run as a folder that transformers or timm opens
@@ -92,14 +93,18 @@ class Evaluate:
 class Predict:
     """Prints what a trained run predicts for images, tables, text files or text."""
 
-    run: Positional[Path]
-    """The run folder."""
+    run: Positional[str]
+    """The run folder; for images also a folder of transformers or timm, or a name on the hub."""
     inputs: Positional[tuple[str, ...]]
     """Files, folders or, for models of text, the text itself."""
     checkpoint: str = "last"
     """last, best (by the validation score) or a step."""
     format: Literal["table", "jsonl"] = "table"
     """A table, or one JSON object a line with all probabilities."""
+    top: int = 0
+    """Print so many of the likeliest classes; 0 prints all, and in tables three of more than 20."""
+    on_bad: Literal["", "stop", "skip"] = ""
+    """What an unreadable image does: stop with its name, or be left out; empty: as in training."""
     batch_size: int = 64
     """Examples in a batch."""
     config: str = ""
@@ -108,7 +113,8 @@ class Predict:
 
 @dataclass(frozen=True)
 class Convert:
-    """Writes a trained run as a folder that transformers or timm opens, with its tokenizer."""
+    """Writes a trained run as a folder that transformers or timm opens, with its tokenizer or its
+    image processor."""
 
     run: Positional[Path]
     """The run folder."""
@@ -200,13 +206,16 @@ def evaluate_command(options: Evaluate) -> int:
 
 def predict_command(options: Predict) -> int:
     """`zoo predict`."""
-    from zoo import runs
-
     configure(0, True)
     from zoo.inference import prediction
 
-    opened = runs.open_run(options.run, options.checkpoint, _module(options.config), _warn)
-    rows = prediction.predict(opened, list(options.inputs), options.batch_size)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        opened = _opened(options)
+        rows = prediction.predict(opened, list(options.inputs), options.batch_size)
+    for warning in told:
+        _warn(str(warning.message))
+    rows = prediction.likeliest(rows, options.top)
     if options.format == "jsonl":
         for row in rows:
             print(json.dumps(row))
@@ -217,6 +226,31 @@ def predict_command(options: Predict) -> int:
     return 0
 
 
+def _opened(options: Predict) -> Any:
+    """The run, or the pretrained folder, with what an unreadable image does."""
+    import dataclasses
+
+    from zoo import pretrained, runs
+    from zoo.errors import InputError
+    from zoo.inference.folders import open_folder
+
+    try:
+        folder = pretrained.find_folder(options.run)
+    except InputError as error:
+        raise InputError(f"{options.run} is no run folder; {error}") from None
+    if (folder / "config.json").is_file() and not pretrained.is_run(folder):
+        if options.checkpoint != "last" or options.config:
+            raise InputError(f"{folder} is no run folder: --checkpoint and --config are for runs")
+        return open_folder(folder, options.on_bad)
+    opened = runs.open_run(folder, options.checkpoint, _module(options.config), _warn)
+    if not options.on_bad:
+        return opened
+    if not (hasattr(opened.run.data, "image_processor") and hasattr(opened.run.data, "on_bad")):
+        raise InputError("--on-bad is for runs on folders of images")
+    data = dataclasses.replace(opened.run.data, on_bad=options.on_bad)
+    return dataclasses.replace(opened, run=dataclasses.replace(opened.run, data=data))
+
+
 def convert_command(options: Convert) -> int:
     """`zoo convert`."""
     from zoo import runs
@@ -225,8 +259,12 @@ def convert_command(options: Convert) -> int:
     from zoo.inference.export import convert
 
     opened = runs.open_run(options.run, options.checkpoint, _module(options.config), _warn)
-    convert(opened, options.folder, options.format)
-    print(f"{options.folder}: {options.run} at step {opened.step}, as transformers keeps it")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        convert(opened, options.folder, options.format)
+    for warning in told:
+        _warn(str(warning.message))
+    print(f"{options.folder}: {options.run} at step {opened.step}, as {options.format} keeps it")
     return 0
 
 

@@ -35,6 +35,11 @@ class Pretrained:
     """Outputs of a classifier; 0 takes the data's."""
     dropout: float | None = None
     """Rate of every dropout; None keeps those that were saved."""
+    drop_path: float | None = None
+    """Rate of stochastic depth, of models that have it; None keeps the one that was saved."""
+    frozen_norm: bool | None = None
+    """Whether batch norm keeps the running statistics that were saved, also in training; None is
+    as the model has it, which lets them move."""
 
 
 @dataclass(frozen=True)

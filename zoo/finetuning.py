@@ -3,6 +3,7 @@
 A run folder keeps what it started from, so that it never needs it again:
 
 tokenizer/     the files of the tokenizer that the data are read with
+processor/     the files of the image processor that prepares them
 pretrained/    config.json and the weights, as they were
 """
 
@@ -34,12 +35,20 @@ TOKENIZER_FILES = (
     "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "chat_template.jinja",
 )  # fmt: skip
 """What `zoo.load_tokenizer` reads; config.json may say which tokenizer it is."""
+PROCESSOR_FILES = (CONFIG, "preprocessor_config.json", "processor_config.json")
+"""What `zoo.load_processor` reads."""
+KEPT = {runs.TOKENIZER: TOKENIZER_FILES, runs.PROCESSOR: PROCESSOR_FILES}
+"""Fields of a source that name a folder, and what a run folder keeps of it under that name."""
+FREE_FIELDS = ("num_classes", "labels", "frozen_norm", "drop_path", "image_size", "in_chans")
+"""Of a Config, beside rates of dropout: what fine-tuning may change. Learned positions are resized,
+and first convolutions made to fit, as `from_pretrained` does it."""
 
 Warn = Callable[[str], None]
 
 
 def opened(run: configs.Run, folder: Path) -> tuple[configs.Run, Any, Data]:
-    """The run with what `init_from` says of its model and its tokenizer, its source, and the data.
+    """The run with what `init_from` says of its model, its tokenizer and its image processor, its
+    source, and the data.
 
     Args:
         run: as it was asked for.
@@ -51,10 +60,13 @@ def opened(run: configs.Run, folder: Path) -> tuple[configs.Run, Any, Data]:
     unnamed = getattr(run.data, "tokenizer", None) == ""
     if unnamed and run.init_from and not _reads_bytes(Path(run.init_from)):
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, tokenizer=run.init_from))
+    if getattr(run.data, "processor", None) == "" and run.init_from and _prepares(run, folder):
+        run = dataclasses.replace(run, data=dataclasses.replace(run.data, processor=run.init_from))
     source = runs.at_home(run.data, folder)
-    if source is run.data and getattr(source, "tokenizer", ""):
-        place = str(_tokenizer_folder(source.tokenizer))
-        source = dataclasses.replace(source, tokenizer=place)
+    for part in KEPT:
+        name = _named(run.data, part)
+        if name and name == _named(source, part):
+            source = dataclasses.replace(source, **{part: str(_folder_of(name, part))})
     data = source.open()
     if isinstance(run.model, configs.Pretrained):
         run = dataclasses.replace(run, model=_model(run, folder, data.info))
@@ -108,16 +120,19 @@ def warm_start(
 
 def keep(run: configs.Run, source: Any, folder: Path) -> None:
     """Copies what the run starts from into its folder, where it is not there yet."""
-    if tokenizer := getattr(source, "tokenizer", ""):
-        place = Path(tokenizer)
-        _copy([place / name for name in TOKENIZER_FILES], folder / runs.TOKENIZER)
+    for part, files in KEPT.items():
+        place = _named(source, part)
+        if place and part == runs.PROCESSOR and hasattr(source, "prepared"):
+            _make(folder / part, source.prepared().save)  # with the values of this run
+        elif place:
+            _copy([Path(place) / name for name in files], folder / part)
     if run.init_from and not pretrained.is_run(origin := _origin(run, folder)):
         _copy([origin / CONFIG, origin / INDEX, *_weights(origin)], folder / WEIGHTS)
 
 
 def link(source: Path, folder: Path) -> None:
     """Lends what a run folder keeps to another one."""
-    for name in (runs.TOKENIZER, WEIGHTS):
+    for name in (*KEPT, WEIGHTS):
         if (source / name).is_dir():
             (folder / name).symlink_to((source / name).resolve())
 
@@ -138,9 +153,28 @@ def _reads_bytes(folder: Path) -> bool:
     return there and not (folder / runs.TOKENIZER).is_dir()
 
 
-def _tokenizer_folder(name: str) -> Path:
+def _prepares(run: configs.Run, folder: Path) -> bool:
+    """Whether `init_from` decides how pictures are prepared: a pretrained folder has to say it, a
+    run does where it kept a processor."""
+    if (folder / runs.PROCESSOR).is_dir():
+        return True
+    try:
+        origin = _origin(run, folder)
+    except InputError:  # told where the weights are read, if they still need to be
+        return False
+    return not pretrained.is_run(origin) or (origin / runs.PROCESSOR).is_dir()
+
+
+def _named(source: Any, part: str) -> str:
+    """The folder that a source names for its tokenizer or processor; empty for none."""
+    name = getattr(source, part, "")
+    return name if isinstance(name, str) and name != "none" else ""
+
+
+def _folder_of(name: str, part: str) -> Path:
+    """The folder that a tokenizer's or a processor's name means; of a run the one it keeps."""
     folder = pretrained.find_folder(name)
-    return folder / runs.TOKENIZER if (folder / runs.TOKENIZER).is_dir() else folder
+    return folder / part if (folder / part).is_dir() else folder
 
 
 def _model(run: configs.Run, folder: Path, info: Info) -> Any:
@@ -162,6 +196,12 @@ def _model(run: configs.Run, folder: Path, info: Info) -> Any:
             changes["labels"] = info.class_names if named else ()
     if asked.dropout is not None:
         changes |= {name: asked.dropout for name in names if name.endswith("dropout")}
+    for name in ("drop_path", "frozen_norm"):
+        if (value := getattr(asked, name)) is not None:
+            changes[name] = value
+    if "image" in info.inputs and {"image_size", "in_chans"} <= names:
+        height, width, changes["in_chans"] = info.inputs["image"][0]
+        changes["image_size"] = height if height == width else (height, width)
     return registry.replace(cfg, **changes)
 
 
@@ -180,7 +220,7 @@ def _check_same(saved: pretrained.Saved, cfg: Any) -> None:
         f"{name} {getattr(saved.cfg, name)!r}, not {getattr(cfg, name)!r}"
         for name in (field.name for field in dataclasses.fields(cfg))
         if getattr(saved.cfg, name) != getattr(cfg, name)
-        and name not in ("num_classes", "labels", "frozen_norm")
+        and name not in FREE_FIELDS
         and not name.endswith("dropout")
     ]
     if differing:
@@ -242,13 +282,22 @@ def _sha256(path: Path) -> str:
 
 
 def _copy(files: Iterable[Path], target: Path) -> None:
-    """Copies those files that are there; the folder appears when it is whole."""
-    if target.is_dir():
+    """Copies the files that exist into a new folder."""
+
+    def write(folder: Path) -> None:
+        for path in files:
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
+
+    _make(target, write)
+
+
+def _make(target: Path, write: Callable[[Path], None]) -> None:
+    """Makes a folder and what is written into it, whole or not at all; one that is there stays."""
+    if target.exists():
         return
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for path in files:
-        if path.is_file():
-            shutil.copyfile(path, partial / path.name)
+    write(partial)
     partial.rename(target)

@@ -18,6 +18,8 @@ from zoo.training.receipt import write_json
 
 TOKENIZER = "tokenizer"
 """Where in a run folder the files of the data's tokenizer are."""
+PROCESSOR = "processor"
+"""Where those of the data's image processor are."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def at_home(source: Any, folder: Path) -> Any:
-    """A source with the run folder's copy of its tokenizer, where there is one."""
-    if not (folder / TOKENIZER).is_dir() or not hasattr(source, "tokenizer"):
-        return source
-    return dataclasses.replace(source, tokenizer=str(folder / TOKENIZER))
+    """A source with the run folder's copies of its tokenizer and processor, where there are any."""
+    for part in (TOKENIZER, PROCESSOR):
+        if (folder / part).is_dir() and hasattr(source, part):
+            source = dataclasses.replace(source, **{part: str(folder / part)})
+    return source
 
 
 def _choose(checkpoints: Checkpoints, name: str, steps: list[int]) -> int | None:

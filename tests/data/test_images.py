@@ -231,3 +231,11 @@ def test_damaged_files_are_refused_or_read_but_never_crash():
             refused += 1
             assert "unreadable" in str(error)
     assert refused > 50
+
+
+def test_no_other_program_is_run_to_read_a_picture(monkeypatch):
+    """Pillow gives EPS to Ghostscript, which may run for ever."""
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("a program was run"))
+    content = encoded(pixels(20), "EPS")
+    with pytest.raises(ValueError, match="no image of a known kind"):
+        decode(content, 8, 3)

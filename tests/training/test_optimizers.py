@@ -238,6 +238,45 @@ def test_frozen_leaves_do_not_count_in_the_norm_that_clips():
     np.testing.assert_allclose(np.linalg.norm(change), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_frozen_starts_late_and_anew(name):
+    start = layered()
+    optimizer = Optimizer(
+        name=name, learning_rate=0.1, freeze=("*", "!head"), freeze_steps=2,
+        schedule=Schedule(name="step", boundaries=(3,)),
+    )  # fmt: skip
+    still = {path for path, leaf in leaves(frozen(start, optimizer.freeze)).items() if leaf}
+    middle, end = (descend(optimizer, count, start, jax.grad(loss)) for count in (2, 4))
+    alone = dataclasses.replace(
+        optimizer, freeze=("head",), freeze_steps=0,
+        schedule=Schedule(name="step", boundaries=(1,)),
+    )  # fmt: skip
+    late = leaves(descend(alone, 2, start, jax.grad(loss)))
+    for path, before in leaves(start).items():
+        same = before.tobytes() == leaves(middle)[path].tobytes()
+        assert same == (path in still), path
+        if path in still:  # the second half is a run of two steps of its own
+            np.testing.assert_allclose(leaves(end)[path], late[path], rtol=1e-6, atol=1e-7)
+
+
+def test_clipping_sees_the_gradients_that_count():
+    start = layered()
+    gradient = jax.tree.map(jnp.ones_like, start)
+    optimizer = Optimizer(
+        name="sgd", learning_rate=1.0, clip_norm=1.0, freeze=("*", "!head"), freeze_steps=1
+    )
+    first, second = (descend(optimizer, count, start, lambda _: gradient) for count in (1, 2))
+    for before, after in ((start, first), (first, second)):
+        change = [np.ravel(b - leaves(after)[path]) for path, b in leaves(before).items()]
+        np.testing.assert_allclose(np.linalg.norm(np.concatenate(change)), 1, rtol=1e-4)
+
+
+def test_late_starts_need_something_frozen():
+    for wrong in ({"freeze_steps": 3}, {"freeze_steps": -1, "freeze": ("head",)}):
+        with pytest.raises(InputError, match="freeze_steps"):
+            Optimizer(**wrong).build(9)
+
+
 def test_patterns_that_fit_nothing_or_everything_are_refused():
     start = layered()
     with pytest.raises(InputError, match="no parameter fits decoder, layer7; the model has embed,"):

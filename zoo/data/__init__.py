@@ -11,6 +11,7 @@ from zoo.data.images import ImageFolder
 from zoo.data.info import Arrays, Batch, Data, Info, Split
 from zoo.data.labelled import LabelledText
 from zoo.data.npz import Npz
+from zoo.data.shapes import Shapes
 from zoo.data.squad import Squad
 from zoo.data.stdlib import StdlibLines, StdlibText
 from zoo.data.stdlib_snippets import StdlibSnippets
@@ -27,6 +28,7 @@ REGISTRY: dict[str, type] = {
     "stdlib-lines": StdlibLines,
     "stdlib-snippets": StdlibSnippets,
     "dates": Dates,
+    "shapes": Shapes,
     "image-folder": ImageFolder,
     "image-text-pairs": ImageTextPairs,
     "captioned-shapes": CaptionedShapes,
@@ -46,7 +48,7 @@ REGISTRY: dict[str, type] = {
 __all__ = [
     "REGISTRY", "Arrays", "Augment", "Batch", "BreastCancer", "CaptionedShapes", "Cifar10", "Csv",
     "Data", "Dates", "Diabetes", "Digits", "ImageFolder", "ImageTextPairs", "Info", "Jsonl",
-    "LabelledText", "MnistIdx", "Npz", "Parquet", "Split", "Squad", "StdlibLines",
+    "LabelledText", "MnistIdx", "Npz", "Parquet", "Shapes", "Split", "Squad", "StdlibLines",
     "StdlibSnippets", "StdlibText", "Stream", "TaggedWords", "TextFiles", "Wine",
     "evaluation_batches", "load",
 ]  # fmt: skip

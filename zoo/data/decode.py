@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import threading
@@ -18,6 +19,12 @@ from zoo.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+FORMATS = (
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "MPO", "JPEG2000", "AVIF", "ICO",
+    "TGA",
+)  # fmt: skip
+"""Kinds of files that are read. Pillow knows more, some by running another program (EPS)."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -90,12 +97,21 @@ def open_picture(content: bytes, upright: bool = True) -> Image:
     from PIL import ImageOps as ops
 
     with readable():
-        image = pil.open(io.BytesIO(content))
+        image = pil.open(io.BytesIO(content), formats=_formats())
         most, (width, height) = pil.MAX_IMAGE_PIXELS, image.size
         if most is not None and width * height > most:
             raise ValueError(f"{width} x {height} pixels are too many; at most {most} are read")
         image.load()
         return ops.exif_transpose(image) if upright else image
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow reads."""
+    from PIL import Image as pil
+
+    pil.init()
+    return tuple(name for name in FORMATS if name in pil.OPEN)
 
 
 @contextmanager

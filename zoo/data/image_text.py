@@ -9,13 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from zoo.data.assemble import malformed
 from zoo.data.columns import texts
-from zoo.data.images import ImageFiles, fitted, look, preparation, prepared_as
+from zoo.data.image_files import (
+    NO_PROCESSOR,
+    OWN_SIZE,
+    ImageFiles,
+    Own,
+    checked,
+    exported_processor,
+    fitted,
+    look,
+    named_processor,
+    prepared_as,
+)
 from zoo.data.info import IN_MEMORY, SPLITS, Batch, Data, Info
 from zoo.data.pairs import END, Pair, Pairs, pack_ended
 from zoo.data.readers import READERS, Table, read_table
@@ -23,6 +34,9 @@ from zoo.data.split import divide, fingerprint, split_name
 from zoo.data.text import is_folder
 from zoo.data.tokenized import known, open_tokenizer, tokenize
 from zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from zoo.data.processor import Processor
 
 SHORTEST = 4
 
@@ -53,13 +67,14 @@ class ImageTextPairs:
     """Column of the file name; a column file_name is taken too."""
     text: str = "text"
     """Column of the caption."""
-    image_size: int = 32
-    """Height and width in pixels: the shorter side is scaled, the longer one cropped."""
-    channels: Literal[1, 3] = 3
-    """1 for gray, 3 for RGB."""
+    image_size: int = 0
+    """Height and width in pixels; 0 is the processor's, or 32. Without processor the shorter side
+    is scaled, the longer one cropped."""
+    channels: Literal[0, 1, 3] = 0
+    """1 for gray, 3 for RGB; 0 is the processor's, or 3."""
     processor: str = ""
-    """Folder or hub name of a pretrained model whose image processor prepares the pictures, in
-    place of image_size, channels and the mean and deviation of these pictures; empty for none."""
+    """Folder or hub name of a pretrained model whose image processor prepares the pictures; empty
+    is that of init_from, and without one, as with none, their own mean and deviation do."""
     tokenizer: str = ""
     """Folder or hub name of the tokenizer; empty takes that of `init_from`, or without one the
     bytes of the texts, ended by id 256."""
@@ -74,8 +89,8 @@ class ImageTextPairs:
     def __post_init__(self):
         if self.max_length < SHORTEST:
             raise InputError(f"max_length is {self.max_length}; it must be {SHORTEST} or more")
-        if self.image_size < 1:
-            raise InputError(f"image_size must be at least 1, not {self.image_size}")
+        if self.image_size < 0:
+            raise InputError(f"image_size must be at least 0, not {self.image_size}")
         if len({self.image, self.text, self.split}) < 3:
             raise InputError("image, text and split must be different columns")
 
@@ -87,7 +102,7 @@ class ImageTextPairs:
         """
         problems: list[str] = []
         rows = [row for path, split in self._tables() for row in self._read(path, split, problems)]
-        prepare, shape = preparation(self.image_size, self.channels, self.processor)
+        prepare, shape = self._preparation()
         files = list(dict.fromkeys(row.file for row in rows))
         keep = len(files) * int(np.prod(shape)) * 4 <= IN_MEMORY
         seen = dict(zip(files, look(files, prepare, keep), strict=True))
@@ -156,6 +171,26 @@ class ImageTextPairs:
         batch = split.rows(every)
         del batch["label"]
         return split.names(every), batch
+
+    def _preparation(self) -> tuple[Own | Processor, tuple[int, int, int]]:
+        """What prepares the pictures, and the shape of one."""
+        if self.processor not in ("", NO_PROCESSOR):
+            return checked(self.prepared(), self.processor, self.channels)
+        prepare = Own(self.image_size or OWN_SIZE, self.channels or 3)
+        return prepare, prepare.shape
+
+    def prepared(self) -> Processor:
+        """The processor that is named, of this size.
+
+        Raises:
+            InputError: no such folder, nothing in it that says how images are prepared, or a size
+                that cannot be.
+        """
+        return named_processor(self.processor, self.image_size)
+
+    def image_processor(self, info: Info) -> Processor:
+        """What prepares the pictures, for the folder of an exported model."""
+        return exported_processor(info)
 
     def _tokens(self, captions: list[str]) -> tuple[Batch, dict[str, Any]]:
         """Ids of the texts, and what `Info` holds of them."""

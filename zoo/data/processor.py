@@ -10,7 +10,15 @@ import numpy as np
 
 from zoo.data.decode import in_threads, open_picture, readable
 from zoo.data.folder_files import read_json, write_texts
-from zoo.data.processor_folder import FILE, MODEL, TIMM, Reader, read_folder, settings_of
+from zoo.data.processor_folder import (
+    FILE,
+    MODEL,
+    TIMM,
+    TIMM_PIXELS,
+    Reader,
+    read_folder,
+    settings_of,
+)
 from zoo.errors import InputError
 from zoo.hub import find_folder
 
@@ -185,11 +193,10 @@ class Processor:
             )
         known = {"architecture": "", "num_classes": 0}
         stated = {key: self.settings.get(key, value) for key, value in known.items()}
-        pictures = settings_of(TIMM, {}, "")
-        source = model.get("pretrained_cfg")
-        kept = source.items() if isinstance(source, dict) else ()
-        others = {key: value for key, value in kept if key not in pictures}
-        model = stated | model | {"pretrained_cfg": self.settings | others}
+        source = model.get("pretrained_cfg")  # it tells of the weights too, which are another's
+        kept = {key: value for key, value in self.settings.items() if key in TIMM_PIXELS}
+        cfg = source | kept if isinstance(source, dict) else self.settings
+        model = stated | model | {"pretrained_cfg": cfg}
         write_texts(directory, {MODEL: json.dumps(model, indent=2) + "\n"})
 
     def __repr__(self) -> str:

@@ -17,6 +17,8 @@ from zoo.errors import InputError
 
 FILE, JOINT, MODEL = "preprocessor_config.json", "processor_config.json", "config.json"
 TIMM = "timm"
+TIMM_PIXELS = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
+"""What of timm's pretrained_cfg decides the pixels."""
 
 _HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 _CLIP = {

@@ -14,6 +14,8 @@ import numpy as np
 
 FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 """Pillow's number of each filter."""
+Filter = Literal["", "nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+"""Name of a filter, or empty where another value decides."""
 Rule = Literal["exact", "shortest", "between", "within", "cover", "contain"]
 
 

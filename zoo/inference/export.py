@@ -1,14 +1,17 @@
-"""A trained run as a folder that the reference library opens, its tokenizer included."""
+"""A trained run as a folder that the reference library opens, with its tokenizer or its image
+processor."""
 
 import dataclasses
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from zoo.data.processor_changes import translated
 from zoo.errors import InputError
 from zoo.pretrained import save_pretrained
 from zoo.runs import TOKENIZER, OpenedRun
@@ -25,7 +28,8 @@ PROBLEMS = {
 
 
 def convert(opened: OpenedRun, directory: Path, format: str = "transformers") -> None:
-    """Writes config.json, model.safetensors and the tokenizer's files; adapters are merged.
+    """Writes config.json, model.safetensors, and the tokenizer's files or how pictures are
+    prepared; adapters are merged. A warning tells where the library has no such processor.
 
     The folder names the classes as the data do. A regression's outputs are in the units of the
     data, so their mean and deviation become part of the last layer.
@@ -59,6 +63,16 @@ def convert(opened: OpenedRun, directory: Path, format: str = "transformers") ->
         for path in (opened.folder / TOKENIZER).iterdir():
             if path.name != "config.json":
                 shutil.copyfile(path, directory / path.name)
+    if hasattr(opened.run.data, "image_processor"):
+        made = opened.run.data.image_processor(opened.info)
+        if processor := translated(made, format):
+            processor.save(directory)
+        else:
+            warnings.warn(
+                f"{format} has no processor that prepares pictures as {made.name} of this run "
+                "does; none is written",
+                stacklevel=2,
+            )
 
 
 def _in_units(params: Any, task: Regression) -> Any:

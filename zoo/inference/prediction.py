@@ -71,6 +71,25 @@ def _joined(opened: OpenedRun, split: Any, batch_size: int) -> list[dict[str, An
     return [{"input": one.name} | row for one, row in zip(split.examples, shown, strict=True)]
 
 
+def likeliest(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The rows with their `count` likeliest classes, in falling order; 0 leaves them as they are.
+
+    Raises:
+        InputError: a negative number.
+    """
+    if count < 0:
+        raise InputError(f"top must be at least 0, got {count}")
+    if not count:
+        return rows
+    return [
+        {
+            key: dict(_by_share(value)[:count]) if key == "probabilities" else value
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+
+
 def as_table(rows: list[dict[str, Any]]) -> Any:
     """The rows as a rich table; of many classes the three likeliest, and no lists of candidates."""
     from rich.table import Table
@@ -125,10 +144,14 @@ def _nested(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
+def _by_share(probabilities: Any) -> list[tuple[str, float]]:
+    """Classes and probabilities in falling order; of binary tasks it is a single number."""
+    return sorted(probabilities.items(), key=lambda item: -item[1])
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        likely = sorted(value.items(), key=lambda item: -item[1])
-        shown = likely[:3] if len(likely) > MANY else value.items()
+        shown = _by_share(value)[:3] if len(value) > MANY else value.items()
         return "  ".join(f"{name} {share:.3f}" for name, share in shown)
     if isinstance(value, float):
         return f"{value:.4f}"

@@ -93,7 +93,8 @@ class Training:
         self.step = Step(
             self.module, self.task, run.optimizer.build(run.steps, assemble.frozen(run)),
             run.optimizer.rate(run.steps), run.accumulate, run.average,
-            run.on_nonfinite == "skip", axis=self.parallel.axis, freeze=assemble.frozen(run),
+            run.on_nonfinite == "skip", axis=self.parallel.axis,
+            freeze=assemble.never_trained(run),
         )  # fmt: skip
         init = partial(assemble.fresh_state, run, self.module, self.info)
         self.shapes = jax.eval_shape(init)

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +85,9 @@ class Optimizer:
     freeze: tuple[str, ...] = ()
     """Parameters that are not trained: patterns of their paths, or of a part's that holds them,
     such as `embed*` or `layer[0-3]`; * also stands for /, and `!head` leaves the head out."""
+    freeze_steps: int = 0
+    """Updates after which what `freeze` names is trained too, with moments of its own that start
+    there; 0 is never. Until then its gradients are computed and not used."""
     layer_decay: float = 1.0
     """Factor on the learning rate from one layer to the one below it: the head has the whole rate,
     the embeddings, below the first layer, the least."""
@@ -100,19 +104,39 @@ class Optimizer:
             freeze: what is not trained, where it is not what `freeze` says.
 
         Raises:
-            InputError: weight decay with plain adam (use adamw), or a negative rate; once the
-                parameters are known, a pattern of `freeze` that is the path of none.
+            InputError: weight decay with plain adam (use adamw), a negative rate, or
+                `freeze_steps` without `freeze`; once the parameters are known, a pattern of
+                `freeze` that is the path of none.
         """
         if self.learning_rate < 0 or self.weight_decay < 0 or self.clip_norm < 0:
             raise InputError("optimizer: learning_rate, weight_decay and clip_norm must be >= 0")
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"optimizer: layer_decay is {self.layer_decay}; it must be in (0, 1]")
+        if self.freeze_steps < 0 or (self.freeze_steps and not self.freeze):
+            raise InputError(
+                f"optimizer: freeze_steps is {self.freeze_steps}; it needs freeze, and must be >= 0"
+            )
         rate = self.rate(steps)
         clip = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
-        rule = optax.chain(*clip, self._rule(rate))
+        if self.freeze_steps:
+            # All in one norm, so that clipping sees every gradient that counts, and no other.
+            later: dict[Any, Any] = {
+                True: _after(self.freeze_steps, self._rule(lambda n: rate(n + self.freeze_steps))),
+                False: self._rule(rate),
+            }
+            used: dict[Any, Any] = {
+                True: _after(self.freeze_steps, optax.identity()),
+                False: optax.identity(),
+            }
+            labels = partial(frozen, patterns=self.freeze)
+            parts = [optax.multi_transform(used, labels), *clip] if clip else []
+            rule = optax.chain(*parts, optax.multi_transform(later, labels))
+        else:
+            rule = optax.chain(*clip, self._rule(rate))
         if self.layer_decay < 1:
             rule = optax.chain(rule, _scaled(lambda params: layer_rates(params, self.layer_decay)))
-        if still := self.freeze if freeze is None else freeze:
+        still = self.freeze if freeze is None else freeze
+        if still and not self.freeze_steps:
             rules: dict[Any, Any] = {True: _nothing(), False: rule}
             rule = optax.multi_transform(rules, lambda params: frozen(params, still))
         return rule
@@ -219,6 +243,29 @@ def _nothing() -> optax.GradientTransformation:
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, -0.0), updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+class _Waiting(NamedTuple):
+    """State of a rule that is not used yet."""
+
+    count: Any
+    inner: Any
+
+
+def _after(steps: int, rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """No change at all for `steps` updates, then a rule in its first state."""
+
+    def init(params: Any) -> _Waiting:
+        return _Waiting(jnp.zeros((), jnp.int32), rule.init(params))
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        waiting = state.count < steps
+        found, inner = rule.update(updates, state.inner, params)
+        found = jax.tree.map(lambda new: jnp.where(waiting, jnp.full_like(new, -0.0), new), found)
+        inner = jax.tree.map(lambda new, old: jnp.where(waiting, old, new), inner, state.inner)
+        return found, _Waiting(jnp.minimum(state.count + 1, steps), inner)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _last(path: Any) -> str:
