@@ -191,7 +191,7 @@ def _fresh(model: nn.Module, example: Any, key: jax.Array) -> dict[str, Any]:
     """The body of ``init``."""
     tree, shapes = example
     args, kwargs = jax.tree.unflatten(tree, [jnp.zeros(x.shape, x.dtype) for x in shapes])
-    return model.init(key, *args, **kwargs)
+    return dict(model.init(key, *args, **kwargs))
 
 
 _fresh_compiled_once = jax.jit(_fresh, static_argnums=(0, 1))

@@ -53,6 +53,7 @@ class ConvNorm(nn.Module):
     def __call__(self, x: Float[Array, "B H W in"], train: bool) -> Float[Array, "B h w out"]:
         padding = self.padding
         if isinstance(padding, str):
+            assert isinstance(self.kernel_size, int), "such padding is for square kernels"
             x, padding = pad_image(x, self.kernel_size, self.strides, padding)
         numbers = (self.features, self.kernel_size, self.strides, padding)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -97,7 +98,7 @@ class GroupedConv(nn.Module):
             bias = self.param("bias", self.bias_init, shape[-1:], self.param_dtype)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         if self.groups == x.shape[-1] == self.features and isinstance(self.padding, int):
-            y = depthwise(self.strides, self.padding, x, kernel)
+            y: Any = depthwise(self.strides, self.padding, x, kernel)
         else:
             y = jax.lax.conv_general_dilated(
                 x,
