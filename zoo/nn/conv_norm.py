@@ -1,6 +1,6 @@
 """Convolution followed by batch norm: trained, frozen, or folded into one for inference."""
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -94,7 +94,7 @@ class GroupedConv(nn.Module):
             bias = self.param("bias", self.bias_init, shape[-1:], self.param_dtype)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         if self.groups == x.shape[-1] == self.features:
-            y = depthwise(self.strides, self.padding, x, kernel)
+            y = cast(Array, depthwise(self.strides, self.padding, x, kernel))
         else:
             y = jax.lax.conv_general_dilated(
                 x,
