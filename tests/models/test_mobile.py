@@ -145,6 +145,7 @@ def test_values_of_transformers_that_are_refused(table, values, told):
         (mobilenet_v2_weights, V2_VALUES | {"expand_ratio": 2.5, "finegrained_output": False}),
         (efficientnet_weights, {}),
         (efficientnet_weights, B0_VALUES | {"depthwise_padding": [16], "pooling_type": "max"}),
+        (efficientnet_weights, {"width_coefficient": 0.1, "depth_divisor": 2, "hidden_dim": 128}),
         (efficientnet_weights, {"width_coefficient": 1.2, "hidden_dim": 1536, "strides": [2] * 7}),
     ],
 )

@@ -74,6 +74,7 @@ def test_timm_float64(tmp_path, name):
 
 
 @pytest.mark.full
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["as TensorFlow", "first"])
 def test_timm_training_step(tmp_path, name):
     image = picture(TIMM[name][1].get("in_chans", 3), 70, 65)

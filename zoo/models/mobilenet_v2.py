@@ -99,7 +99,7 @@ class Config:
 
     def hidden(self, width: int) -> int:
         """Channels within a block that so many come into."""
-        return divisible(width * self.expansion, self.divisor)
+        return divisible(round(width * self.expansion), self.divisor)
 
 
 class MobileNetV2(nn.Module):

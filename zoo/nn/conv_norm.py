@@ -1,7 +1,7 @@
 """Convolution followed by batch norm: trained, frozen, or folded into one for inference."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -98,7 +98,7 @@ class GroupedConv(nn.Module):
             bias = self.param("bias", self.bias_init, shape[-1:], self.param_dtype)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         if self.groups == x.shape[-1] == self.features and isinstance(self.padding, int):
-            y: Any = depthwise(self.strides, self.padding, x, kernel)
+            y = cast(Array, depthwise(self.strides, self.padding, x, kernel))
         else:
             y = jax.lax.conv_general_dilated(
                 x,

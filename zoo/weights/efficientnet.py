@@ -157,9 +157,12 @@ def _numbers(name: str, value: Any) -> tuple[int, ...]:
 def _find_scale(cfg: Config) -> tuple[float, int, list[int]]:
     """Coefficient, divisor and numbers of channels that those of a Config follow from; of those
     that would do, the roundest."""
+    common = math.gcd(cfg.stem_width, cfg.features, *cfg.widths)
+    divisors = [n for n in range(common, 0, -1) if common % n == 0]
+    divisors.sort(key=lambda divisor: divisor != 8)
     for steps in (10, 4000):
-        for divisor in (8, 1):
-            near, reach = cfg.features / 1280 * steps, steps / 80 + 1
+        for divisor in divisors:
+            near, reach = cfg.features / 1280 * steps, divisor / 1280 * steps + 1
             for n in range(max(1, math.floor(near - reach)), math.ceil(near + reach)):
                 scale = n / steps
                 ends = [divisible(width * scale, divisor) for width in (Config.stem_width, 1280)]
