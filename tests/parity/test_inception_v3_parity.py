@@ -34,8 +34,8 @@ CONFIGS = {
 
 
 def made(name, size=None):
-    """Their model, shaken, and images, of their config's size or another. Its kernels start so large that without the statistics that
-    belong to them numbers would grow in every layer."""
+    """Their model, shaken, and images, of their config's size or another. Its kernels start so
+    large that without the statistics that belong to them numbers would grow in every layer."""
     arguments, usual = CONFIGS[name]
     torch.manual_seed(0)
     theirs = shake(timm.create_model("inception_v3", **arguments), scale=0.01)
