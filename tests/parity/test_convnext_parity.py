@@ -68,7 +68,7 @@ def test_timm_outputs_and_bytes(tmp_path, name):
     compare_outputs_and_bytes(tmp_path, of_timm(name), image)
 
 
-@pytest.mark.parametrize("name", quick(TIMM, 1))
+@pytest.mark.parametrize("name", quick(TIMM, 0))
 def test_timm_float64(tmp_path, name):
     image = picture(TIMM[name][1].get("in_chans", 3), 64, 33)
     compare_float64(tmp_path, of_timm(name), image)
@@ -86,7 +86,7 @@ def test_transformers_outputs_and_bytes(tmp_path, name):
     compare_outputs_and_bytes(tmp_path, of_transformers(name), image)
 
 
-@pytest.mark.parametrize("name", quick(TRANSFORMERS, 1))
+@pytest.mark.parametrize("name", quick(TRANSFORMERS, 0))
 def test_transformers_float64(tmp_path, name):
     image = picture(TRANSFORMERS[name][1].get("num_channels", 3), 32, 17)
     compare_float64(tmp_path, of_transformers(name), image)
