@@ -19,11 +19,11 @@ COLOURS = {
     "red": (220, 40, 40), "green": (40, 190, 60), "blue": (50, 80, 230),
     "yellow": (230, 220, 50), "white": (240, 240, 240), "purple": (170, 50, 200),
 }  # fmt: skip
-SIZES = {"small": 0.15, "large": 0.25}
+SIZES = {"small": 0.11, "large": 0.19}
 """Half of the height, as a share of the picture's."""
 PLACES = {
-    "top left": (0.28, 0.28), "top right": (0.28, 0.72), "centre": (0.5, 0.5),
-    "bottom left": (0.72, 0.28), "bottom right": (0.72, 0.72),
+    "top left": (0.25, 0.25), "top right": (0.25, 0.75), "centre": (0.5, 0.5),
+    "bottom left": (0.75, 0.25), "bottom right": (0.75, 0.75),
 }  # fmt: skip
 """Where the middle is, from above and from the left, as shares."""
 LONGEST = len("small purple triangle, bottom right") + 1
@@ -50,8 +50,8 @@ def draw(drawing: Drawing, side: int, rng: np.random.Generator) -> np.ndarray:
     is noisy."""
     y, x = (np.mgrid[:side, :side] + 0.5) / side
     (down, right), radius = PLACES[drawing.place], SIZES[drawing.size]
-    dy = y - down - rng.uniform(-0.04, 0.04)
-    dx = x - right - rng.uniform(-0.04, 0.04)
+    dy = y - down - rng.uniform(-0.05, 0.05)
+    dx = x - right - rng.uniform(-0.05, 0.05)
     radius *= rng.uniform(0.9, 1.1)
     inside = {
         "circle": dx**2 + dy**2 <= radius**2,
@@ -74,7 +74,7 @@ class CaptionedShapes:
     The raw record that decides a split is the picture's bytes.
     """
 
-    count: int = 6000
+    count: int = 3000
     """Pictures to draw."""
     image_size: int = 32
     """Height and width in pixels."""

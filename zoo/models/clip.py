@@ -178,7 +178,8 @@ class CLIP(nn.Module):
         if missing := [name for name in needs if given[name] is None]:
             raise InputError(f"{self.task} needs {' and '.join(missing)}; give it by that name")
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        seen = read = None
+        seen: Any = None
+        read: Any = None
         if "image" in needs:
             classify = self.task == "image-classification"
             seen = VisionTower(cfg, not classify, **types, name="vision")(jnp.asarray(image), train)
@@ -191,16 +192,17 @@ class CLIP(nn.Module):
             features_BD = jnp.mean(seen.last_hidden_state[:, 1:], axis=1)
             return dense(cfg.num_classes, types, "head")(features_BD)
 
-        def project(pooled: PooledOutput, name: str) -> Float[Array, "B E"]:
+        def project(pooled: PooledOutput, name: str) -> Any:
             return dense(cfg.projection_width, types, name, False)(pooled.pooler_output)
 
-        image_BE = project(seen, "image_projection") if seen else None
-        text_ME = project(read, "text_projection") if read else None
-        if image_BE is None or text_ME is None:
-            return text_ME if image_BE is None else image_BE
+        if self.task == "image-feature-extraction":
+            return project(seen, "image_projection")
+        if self.task == "text-feature-extraction":
+            return project(read, "text_projection")
+        image_BE = unit(project(seen, "image_projection"))
+        text_ME = unit(project(read, "text_projection"))
         start = nn.initializers.constant(cfg.logit_scale)
         scale = jnp.exp(_wide(self.param("logit_scale", start, (), self.param_dtype)))
-        image_BE, text_ME = unit(image_BE), unit(text_ME)
         logits_MB = (_wide(text_ME @ image_BE.T) * scale).astype(self.dtype)
         return Similarity(logits_MB.T, logits_MB, text_ME, image_BE, scale)
 
@@ -284,11 +286,10 @@ def _wide(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-_LARGE = {
-    "patch_size": 14, "vision_width": 1024, "vision_depth": 24, "vision_num_heads": 16,
-    "vision_hidden": 4096, "text_width": 768, "text_num_heads": 12, "text_hidden": 3072,
-    "projection_width": 768,
-}  # fmt: skip
+_LARGE = Config(
+    patch_size=14, vision_width=1024, vision_depth=24, vision_num_heads=16, vision_hidden=4096,
+    text_width=768, text_num_heads=12, text_hidden=3072, projection_width=768,
+)  # fmt: skip
 _PAPER = "arXiv:2103.00020; transformers CLIPModel"
 SIZES = {
     "clip-vit-base-patch32": Size(
@@ -297,9 +298,7 @@ SIZES = {
     "clip-vit-base-patch16": Size(
         Config(patch_size=16), None, _PAPER, "MIT", "ImageNet zero-shot top-1 68.6"
     ),
-    "clip-vit-large-patch14": Size(
-        Config(**_LARGE), None, _PAPER, "MIT", "ImageNet zero-shot top-1 75.3"
-    ),
+    "clip-vit-large-patch14": Size(_LARGE, None, _PAPER, "MIT", "ImageNet zero-shot top-1 75.3"),
 }
 
 TENSOR_PARALLEL = (
