@@ -1,28 +1,31 @@
 """How far our outputs are from those of the reference libraries, on the tiny models of theirs in
 tests/golden.
 
-`python tests/parity_errors.py` from the repository's root measures it anew for the cards
-(zoo/inspect/parity.json); look at what changed.
+`python tests/parity_errors.py [ARCHITECTURE...]` from the repository's root measures it anew for
+the cards (zoo/inspect/parity.json), of all architectures or of some; look at what changed.
 """
 
 import functools
 import json
 import os
+import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import golden_images
 import golden_models
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch_layout
 
 import zoo
 from zoo.inspect.card import PARITY
 from zoo.models import registry
+from zoo.pretrained import read_saved
 
 DTYPES = ("float32", "bfloat16")
 
@@ -99,33 +102,39 @@ def _layers(name: str) -> tuple[str, dict[str, float]]:
 
 
 def _float32(tree: Any) -> Any:
-    return jax.tree.map(np.float32, tree)
+    return jax.tree.map(jnp.float32, tree)
 
 
-def measured() -> Iterator[tuple[str, str, str, dict[str, float]]]:
-    """Name, architecture, reference and errors of every model."""
+def family_of(name: str) -> str:
+    """The architecture of a model, from its config alone."""
+    if name.startswith("torch/"):
+        return name.removeprefix("torch/").split()[0]
+    read = golden_images.read if name in golden_images.MODELS else golden_models.read
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "config.json").write_text(json.dumps(read(name)[0]))
+        return registry.family(read_saved(Path(place)).cfg)
+
+
+def record(families: Collection[str] = ()) -> None:
+    """Keeps the largest errors by architecture and reference, of these architectures or of all."""
+    found: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for name in models():
-        yield name, *errors(name)
-
-
-def record() -> None:
-    """Keeps the largest errors of each architecture and reference."""
-    found = defaultdict(lambda: defaultdict(list))
-    for name, family, reference, values in measured():
-        print(name, family, values, flush=True)
-        found[family][reference].append(values)
-    kept = {
-        family: [
+        if not families or family_of(name) in families:
+            family, reference, values = errors(name)
+            print(name, family, values, flush=True)
+            found[family][reference].append(values)
+    kept = json.loads(PARITY.read_text(encoding="utf-8")) if families else {}
+    for family, references in found.items():
+        kept[family] = [
             {"reference": reference, "models": len(rows)}
             | {dtype: float(f"{max(row[dtype] for row in rows):.1e}") for dtype in DTYPES}
             for reference, rows in sorted(references.items())
         ]
-        for family, references in sorted(found.items())
-    }
+    kept = dict(sorted(kept.items()))
     PARITY.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     jax.config.update("jax_disable_most_optimizations", True)  # as the tests do, in half the time
-    record()
+    record(sys.argv[1:])
