@@ -171,8 +171,8 @@ def _inputs(model: Any, batch: int, shapes: Mapping[str, Sequence[int]]) -> dict
         len({spec.shape for spec in inputs.values()}) == 1
         and len(set(map(tuple, shapes.values()))) == 1
     )
-    only: Sequence[int] = next(iter(shapes.values()), ())
-    given = dict.fromkeys(inputs, only) if alike else dict(shapes)
+    only = next(iter(shapes.values()), ())
+    given: dict[str, Any] = dict.fromkeys(inputs, only) if alike else dict(shapes)
     return {
         name: jax.ShapeDtypeStruct(tuple(given.get(name, spec.shape)), spec.dtype)
         for name, spec in inputs.items()
