@@ -244,6 +244,15 @@ def write_folder(folder, config, tensors):
     return folder
 
 
+def as_theirs(name, found):
+    """Our output under the reference's names."""
+    if name.endswith("Model") and "LMHead" not in name and hasattr(found, "shape"):
+        return {"last_hidden_state": found}
+    if name.endswith("QuestionAnswering"):
+        return {"start_logits": found[..., 0], "end_logits": found[..., 1]}
+    return {"logits": found} if hasattr(found, "shape") else vars(found)
+
+
 if __name__ == "__main__":
     write(sys.argv[1:] or MODELS)
     write_state_dict()

@@ -1,5 +1,6 @@
-"""What is known of a model: counted from its shapes, cited from its source, and measured where
-``zoo/inspect/measured.json`` says so, which ``python -m zoo.inspect.measure NAME...`` writes."""
+"""What is known of a model: cited from its source, counted from its shapes and measured, which
+``python -m zoo.inspect.measure NAME...`` keeps in ``measured.json`` beside this file, and compared
+with its reference, which ``parity.json`` keeps."""
 
 import dataclasses
 import functools
@@ -13,6 +14,11 @@ from zoo.inspect.summary import scaled, summary
 from zoo.models import registry
 
 MEASURED = Path(__file__).with_name("measured.json")
+PARITY = Path(__file__).with_name("parity.json")
+MARGIN = 2
+"""How much larger than stated an error may be on another processor."""
+FLOOR = 1e-6
+"""An error in float32 may always be so large: it is of the size of rounding."""
 PAGE = """# Models
 
 Every model by name, with what is known of it. `zoo card NAME` prints one of them, and
@@ -21,8 +27,10 @@ Every model by name, with what is known of it. `zoo card NAME` prints one of the
 zoo card lenet5
 ```
 
-is run with this page by the tests. The page is generated: `zoo card '*' --format page >
-docs/models.md`; the tests fail when it is stale.
+is run with this page by the tests. The page is generated from what
+`python -m zoo.inspect.measure NAME...` and `python tests/parity_errors.py` have written down, by
+`zoo card '*' --format page > docs/models.md`; the tests fail when it is stale, and count, measure
+and compare again.
 
 - *parameters* are trained, and equal the count that the source publishes; *statistics* are kept but
   not trained, such as the means of batch norms.
@@ -31,6 +39,41 @@ docs/models.md`; the tests fail when it is stale.
 - *kept* is what one training step keeps of it from the forward for the backward pass.
 - *licence* and *reported* are of the weights published under that name.
 """
+ERRORS = """
+## Parity
+
+How far outputs are from those of the reference library at most, as a share of their standard
+deviation, over small random models that it wrote. The reference computes in float32; ours in
+float32, and in bfloat16 from the same weights. The models are kept in `tests/golden`, so the tests
+need no reference to compare again: they fail where an error is more than {margin} times what is
+stated here, or in float32 where it is above {floor:g} as well. `pytest -m parity` compares many
+more models live: outputs within 2e-5 in float32, and in float64, gradients and running statistics.
+
+"""
+RUNS = """
+## Measured
+
+One example each. A digest is of the parameters that seed 0 gives; XLA's FLOPs are its own count of
+one inference, all operations included, a loop once; temporary memory is what the compiled inference
+needs beside its inputs, parameters and output; the time is the processor's. Models of more than
+{most:,} parameters are only counted.
+
+"""
+MOST = 500_000_000
+"""Parameters of the largest model that is run to measure it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """What follows from the shapes of a model."""
+
+    task: str
+    parameters: int
+    statistics: int
+    inputs: str
+    """Of one example."""
+    flops: int
+    activation_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +83,8 @@ class Measured:
     jax: str
     platform: str
     """Such as cpu."""
+    machine: str
+    """Its architecture and a digest of its instruction set, with which bits change."""
     init_digest: str
     """SHA-256 of the parameters that seed 0 gives (``params_digest`` of a run)."""
     compiled_flops: int
@@ -49,6 +94,24 @@ class Measured:
     """What the compiled inference needs beside its inputs, parameters and output."""
     compile_seconds: float
     """Of the processor's time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """How far an architecture's outputs are from a reference's; see the page."""
+
+    reference: str
+    """A library."""
+    models: int
+    """How many were compared."""
+    float32: float
+    """The largest error, as a share of the standard deviation."""
+    bfloat16: float
+
+    def allows(self, dtype: str, error: float) -> bool:
+        """Whether an error that is measured anew agrees with what is stated."""
+        floor = FLOOR if dtype == "float32" else 0.0
+        return error <= max(floor, MARGIN * getattr(self, dtype))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +134,8 @@ class Card:
     """Of one example."""
     flops: int
     activation_bytes: int
+    parity: tuple[Parity, ...]
+    """Of its architecture."""
     measured: tuple[Measured, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -92,6 +157,12 @@ class Card:
             "kept": f"{scaled(self.activation_bytes, 'B', 1024)} (for the backward pass)",
         }
         text = "".join(f"  {key:<12}{value}\n" for key, value in lines.items())
+        for found in self.parity:
+            text += (
+                f"  {self.family} beside {found.reference}, {found.models} small models: largest "
+                f"error\n    {found.float32:.1e} of the standard deviation in float32, "
+                f"{found.bfloat16:.1e} in bfloat16\n"
+            )
         for found in self.measured:
             text += (
                 f"  measured with jax {found.jax} on {found.platform}\n"
@@ -110,27 +181,48 @@ def card(name: str) -> Card:
         InputError: there is no model of that name.
     """
     size = registry.find(name)
-    found = summary(name)
-    task = registry.create_model(name).task
+    known = measured().get(name)
+    counted = Counted(**known["counted"]) if known else count(name)
+    family = registry.family(size.config)
     return Card(
-        name, registry.family(size.config), task, size.source, size.licence, size.metric,
-        size.params, found.parameters, found.statistics, found.inputs, found.flops,
-        found.activation_bytes,
-        tuple(Measured(**row) for row in measured().get(name, ())),
+        name, family, counted.task, size.source, size.licence, size.metric, size.params,
+        counted.parameters, counted.statistics, counted.inputs, counted.flops,
+        counted.activation_bytes, parity().get(family, ()),
+        tuple(Measured(**row) for row in known["measured"]) if known else (),
     )  # fmt: skip
 
 
+def count(name: str) -> Counted:
+    """Counts a model; nothing is allocated and nothing runs, but large ones take a while.
+
+    Raises:
+        InputError: there is no model of that name.
+    """
+    found, task = summary(name), registry.create_model(name).task
+    return Counted(
+        task, found.parameters, found.statistics, found.inputs, found.flops, found.activation_bytes
+    )
+
+
 @functools.cache
-def measured() -> dict[str, list[dict[str, Any]]]:
-    """What was measured, by model."""
+def measured() -> dict[str, dict[str, Any]]:
+    """What was counted and measured, by model."""
     return json.loads(MEASURED.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def parity() -> dict[str, tuple[Parity, ...]]:
+    """What was compared, by architecture."""
+    found = json.loads(PARITY.read_text(encoding="utf-8"))
+    return {family: tuple(Parity(**row) for row in rows) for family, rows in found.items()}
 
 
 def page(names: Iterable[str]) -> str:
     """The page of these models, a section for each architecture."""
     cards = [card(name) for name in names]
     text = PAGE
-    for family in dict.fromkeys(found.family for found in sorted(cards, key=lambda c: c.family)):
+    families = dict.fromkeys(sorted(found.family for found in cards))
+    for family in families:
         about = inspect.getdoc(registry.families()[family]) or ""
         text += f"\n## {family}\n\n{about.partition(chr(10) + chr(10))[0]}\n\n"
         text += _table(
@@ -138,7 +230,16 @@ def page(names: Iterable[str]) -> str:
             "count published by",
         )  # fmt: skip
         text += "".join(row(found) for found in cards if found.family == family)
-    text += "\n## Measured\n\nBy `python -m zoo.inspect.measure NAME...`, one example each.\n\n"
+    text += ERRORS.format(margin=MARGIN, floor=FLOOR)
+    text += _table("architecture", "beside", "models", "float32", "bfloat16")
+    text += "".join(
+        _row(family, one.reference, str(one.models), f"{one.float32:.1e}", f"{one.bfloat16:.1e}")
+        for family in families
+        for one in parity().get(family, ())
+    )
+    if without := [family for family in families if family not in parity()]:
+        text += f"\nNo models of {', '.join(without)} are kept so.\n"
+    text += RUNS.format(most=MOST)
     text += _table(
         "model", "jax", "on", "parameters of seed 0", "XLA's FLOPs", "temporary", "compile"
     )
