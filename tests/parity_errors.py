@@ -53,7 +53,8 @@ def errors(name: str) -> tuple[str, str, dict[str, float]]:
         folder = golden_models.write_folder(Path(place), config, tensors)
         found = {}
         for dtype in DTYPES:
-            model, variables = zoo.from_pretrained(folder, dtype=dtype)
+            with golden_images.smaller():
+                model, variables = zoo.from_pretrained(folder, dtype=dtype)
             output = jax.jit(model.apply)(variables, **given)
             ours = {"logits": output} if images else golden_models.as_theirs(name, output)
             found[dtype] = max(
@@ -112,7 +113,8 @@ def family_of(name: str) -> str:
     read = golden_images.read if name in golden_images.MODELS else golden_models.read
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "config.json").write_text(json.dumps(read(name)[0]))
-        return registry.family(read_saved(Path(place)).cfg)
+        with golden_images.smaller():
+            return registry.family(read_saved(Path(place)).cfg)
 
 
 def record(families: Collection[str] = ()) -> None:

@@ -41,8 +41,12 @@ def test_counts_are_those_that_the_source_publishes(name):
     "name", [pytest.param(n, marks=[pytest.mark.full] * (n not in SMALL)) for n in NAMES]
 )
 def test_what_the_page_counts_is_counted_again(name):
-    counted = cards.measured()[name]["counted"]
-    assert dataclasses.asdict(cards.count(name)) == counted
+    counted = dict(cards.measured()[name]["counted"])
+    again = dataclasses.asdict(cards.count(name))
+    if counted["jax"] != again["jax"]:  # which keeps other things for the backward pass
+        assert 0.4 < again.pop("activation_bytes") / counted.pop("activation_bytes") < 2.5
+        del counted["jax"], again["jax"]
+    assert again == counted
 
 
 @pytest.mark.parametrize(
@@ -83,7 +87,7 @@ def test_measuring_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):
     ran = []
     found = cards.Measured(**measure.here(), init_digest="cd", compiled_flops=1,
                            temporary_bytes=2, compile_seconds=0.1)  # fmt: skip
-    counts = cards.Counted("regression", 151, 0, "features float32[1,8]", 270, 300)
+    counts = cards.Counted("0.0", "regression", 151, 0, "features float32[1,8]", 270, 300)
     monkeypatch.setattr(measure, "measure", lambda name: ran.append(name) or found)
     monkeypatch.setattr(measure, "count", lambda name: counts)
     measure.main(["mlp-8-*", "mlp-64-128-10"])

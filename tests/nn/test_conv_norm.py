@@ -1,6 +1,5 @@
 """Convolutions in groups, with batch norm behind them, and global pooling."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

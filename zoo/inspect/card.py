@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from zoo.inspect.summary import scaled, summary
 from zoo.models import registry
 
@@ -67,6 +69,8 @@ MOST = 500_000_000
 class Counted:
     """What follows from the shapes of a model."""
 
+    jax: str
+    """The version that counted: with it `activation_bytes` changes."""
     task: str
     parameters: int
     statistics: int
@@ -200,7 +204,13 @@ def count(name: str) -> Counted:
     """
     found, task = summary(name), registry.create_model(name).task
     return Counted(
-        task, found.parameters, found.statistics, found.inputs, found.flops, found.activation_bytes
+        jax.__version__,
+        task,
+        found.parameters,
+        found.statistics,
+        found.inputs,
+        found.flops,
+        found.activation_bytes,
     )
 
 
