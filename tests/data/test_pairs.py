@@ -117,7 +117,7 @@ def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(InputError, match="captions.csv: beside other tables"):
         ImageTextPairs(str(tmp_path)).open()
     for changes, message in (
-        ({"max_length": 3}, "max_length is 3"), ({"image_size": 0}, "image_size must be"),
+        ({"max_length": 3}, "max_length is 3"), ({"image_size": -1}, "image_size must be"),
         ({"image": "text"}, "must be different columns"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):

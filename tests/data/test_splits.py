@@ -124,6 +124,6 @@ def test_large_arrays_are_normalised_when_read(monkeypatch):
 
 
 def test_registry_names_every_source():
-    assert len(REGISTRY) == len(set(REGISTRY.values())) == 20
+    assert len(REGISTRY) == len(set(REGISTRY.values())) == 22
     for source in REGISTRY.values():
         assert callable(source.open) and callable(source.encode)
