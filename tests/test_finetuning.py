@@ -69,6 +69,7 @@ def test_the_first_state_is_what_was_saved(tmp_path, folder, capfd):
     assert config["class"] == "bert" and config["width"] == 6 and config["num_classes"] == 3
 
 
+@pytest.mark.slow
 def test_a_head_of_other_classes_is_new_and_named(tmp_path, folder, capfd):
     ids = np.random.default_rng(5).integers(1, 13, (90, 7))
     np.savez(tmp_path / "five.npz", x=ids, y=ids[:, 0] % 5)
@@ -209,6 +210,7 @@ def test_metrics_are_those_of_scikit_learn(tuned):
             assert metrics[f"{name}_{average}"] == pytest.approx(value), name
 
 
+@pytest.mark.slow
 def test_a_sentence_is_predicted_without_the_folder(tuned, capsys):
     assert cli.main(["predict", tuned.workdir, "the good dog runs", "--format", "jsonl"]) == 0
     row = json.loads(capsys.readouterr().out)
@@ -221,6 +223,7 @@ def test_a_sentence_is_predicted_without_the_folder(tuned, capsys):
     assert found["f1_macro"] == pytest.approx(wanted["f1_macro"])
 
 
+@pytest.mark.slow
 def test_resumed_and_replayed_without_the_folder(tuned, tmp_path):
     run = dataclasses.replace(text_run(tmp_path, optimizer=FROZEN), data=tuned.data)
     again(dataclasses.replace(run, steps=3))
@@ -255,7 +258,10 @@ def test_a_network_of_timm_is_trained_and_given_back(tmp_path):
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(k, marks=[pytest.mark.full] * (k != "classification")) for k in tiny_texts.KINDS],
+    [
+        pytest.param(k, marks=pytest.mark.slow if k == "classification" else pytest.mark.full)
+        for k in tiny_texts.KINDS
+    ],
 )
 def test_a_run_becomes_a_folder_of_the_reference(kind, tmp_path, capsys):
     run = tiny_texts.kind_run(tmp_path, kind)

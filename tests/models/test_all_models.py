@@ -104,7 +104,7 @@ TABLE = {
     "convnext": Row(
         convnext.Config((1, 1), (6, 8), kernel_size=3, layer_scale=0.5, drop_path=0.1, dropout=0.1,
                         num_classes=3, in_chans=2, image_size=17),
-        (2, 3),
+        (2, 3), slow=True,
     ),
     "convnext features without scales": Row(
         convnext.Config((1,), (6,), patch_size=2, kernel_size=3, activation="silu", layer_scale=0.0,
@@ -157,7 +157,7 @@ TABLE = {
     "swin": Row(
         swin.Config((10, 12), 2, 2, 8, (2,), (2,), 4, num_classes=3, dropout=0.1,
                     attention_dropout=0.1, drop_path=0.1, head_dropout=0.1),
-        (2, 3),
+        (2, 3), slow=True,
         no_gradient=("key/bias",), sharpen=20.0,
     ),
     "swin features as transformers": Row(
@@ -191,19 +191,19 @@ TABLE = {
         mobilenet_v2.Config((1, 2), (6, 8), (1, 2), expansion=1.5, divisor=4, stem_width=5,
                             features=9, dropout=0.1, drop_path=0.1, num_classes=3, in_chans=2,
                             image_size=17),
-        (2, 3),
+        (2, 3), slow=True,
     ),
     "mobilenet_v3": Row(
         mobilenet_v3.Config((1, 2), (3, 5, 3), (6, 9, 10), (6, 8, 8), (True, False, True),
                             (False, True, True), (1, 2, 1), stem_width=6, last_width=9,
                             features=10, dropout=0.1, num_classes=3, in_chans=2, image_size=17),
-        (2, 3),
+        (2, 3), slow=True,
     ),
     "efficientnet": Row(
         efficientnet.Config((1, 2), (6, 8), (3, 5), (1, 2), (1, 2), stem_width=5, features=9,
                             padding="ahead", symmetric_blocks=(1,), block_dropout=0.1,
                             num_classes=3, in_chans=2, image_size=18),
-        (2, 3),
+        (2, 3), slow=True,
     ),
     **{
         f"bert {task}": Row(

@@ -55,9 +55,8 @@ def equal(one, other):
     return [path for path in first if not np.array_equal(first[path], second[path])]
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "rslora")) for kind in KINDS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_merged_is_unmerged_and_back(kind):
     base, variables = plain()
     model, started = surgery.inject(base, variables, KINDS[kind], jax.random.key(1))
@@ -85,12 +84,11 @@ def test_a_program_with_adapters_is_the_programs_model():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lora, moved",
     [
-        pytest.param(
-            surgery.LoRA(("*/query",), rank=2, dropout=0.2), "query/lora_?", marks=pytest.mark.slow
-        ),
+        (surgery.LoRA(("*/query",), rank=2, dropout=0.2), "query/lora_?"),
         (
             surgery.LoRA(("*/query",), rank=2, dora=True, bias="lora_only", whole=("head",)),
             "query/lora_? query/magnitude query/bias head/kernel head/bias",

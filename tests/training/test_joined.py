@@ -79,6 +79,7 @@ def tagged(place):
     return run, again(run)
 
 
+@pytest.mark.slow
 def test_questions_are_learnt(answered):
     run, result = answered
     metrics = result["metrics"]

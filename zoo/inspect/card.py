@@ -61,7 +61,7 @@ needs beside its inputs, parameters and output; the time is the processor's. Mod
 {most:,} parameters are only counted.
 
 """
-MOST = 500_000_000
+MOST = 100_000_000
 """Parameters of the largest model that is run to measure it."""
 
 
