@@ -2,7 +2,7 @@
 
     python train.py --config image_classification --init-from FOLDER --data.path PICTURES
 
-FOLDER is one that timm or transformers wrote (ResNet, VGG, ViT, DeiT, DINOv2), or a name on the
+FOLDER is one that timm or transformers wrote (ResNet, ConvNeXt, ViT and others), or a name on the
 hub; how pictures are prepared is read there too. The classifier is new, of as many classes as
 PICTURES has folders. It is trained alone for the first 100 steps, then everything is. The page
 docs/vision.md shows the whole way, with a folder that is made on the spot.

@@ -24,7 +24,7 @@ from zoo.nn.conv_norm import GroupedConv
 from zoo.nn.dropout import Dropout
 from zoo.nn.norm import LayerNorm
 from zoo.nn.patches import Patches
-from zoo.nn.pool import global_pool
+from zoo.nn.pool import check_pool, global_pool
 from zoo.nn.stochastic_depth import StochasticDepth, rising_rate
 from zoo.nn.vision import INIT, dense
 
@@ -96,12 +96,7 @@ class Config:
                 f"images of {self.image_size}x{self.image_size} are too small; the smallest are "
                 f"{self.smallest}x{self.smallest}"
             )
-        if self.global_pool not in POOLS:
-            raise InputError(
-                f"global_pool is one of {', '.join(map(repr, POOLS))}, not {self.global_pool!r}"
-            )
-        if task == "image-classification" and not (self.num_classes and self.global_pool):
-            raise InputError("image-classification needs num_classes and global_pool")
+        check_pool(self.global_pool, task, self.num_classes, POOLS)
         activation(self.activation)
         return ConvNeXt(self, task, dtype, param_dtype)
 

@@ -29,7 +29,7 @@ from zoo.nn.conv_norm import ConvNorm
 from zoo.nn.dense import Dense
 from zoo.nn.dropout import Dropout
 from zoo.nn.norm import BatchNorm
-from zoo.nn.pool import POOLS, avg_pool, global_pool, max_pool
+from zoo.nn.pool import avg_pool, check_pool, global_pool, max_pool
 
 TASKS = ("image-classification", "feature-extraction", "feature-pyramid")
 HE = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -85,12 +85,7 @@ class Config:
         sizes = (self.growth, self.bottleneck, self.in_chans, self.image_size)
         if min(*sizes, *self.depths) < 1 or not self.depths or self.num_classes < 0:
             raise InputError("depths and all other sizes must be at least 1")
-        if self.global_pool not in POOLS:
-            raise InputError(
-                f"global_pool is one of {', '.join(map(repr, POOLS))}, not {self.global_pool!r}"
-            )
-        if task == "image-classification" and not (self.num_classes and self.global_pool):
-            raise InputError("image-classification needs num_classes and global_pool")
+        check_pool(self.global_pool, task, self.num_classes)
         activation(self.activation)
         check_size(self, self.image_size, self.image_size)
         return DenseNet(self, task, dtype, param_dtype)

@@ -27,7 +27,7 @@ from zoo.nn.activation import activation
 from zoo.nn.conv_norm import ConvNorm
 from zoo.nn.dense import Dense
 from zoo.nn.dropout import Dropout
-from zoo.nn.pool import POOLS, avg_pool, global_pool, max_pool
+from zoo.nn.pool import avg_pool, check_pool, global_pool, max_pool
 
 TASKS = ("image-classification", "feature-extraction", "feature-pyramid")
 INIT, AUX_INIT, AUX_HEAD_INIT = (nn.initializers.truncated_normal(std) for std in (0.1, 0.01, 1e-3))
@@ -90,12 +90,7 @@ class Config:
             raise InputError("every stage needs a block, and all sizes must be at least 1")
         if self.num_classes < 0:
             raise InputError(f"num_classes must be at least 0, not {self.num_classes}")
-        if self.global_pool not in POOLS:
-            raise InputError(
-                f"global_pool is one of {', '.join(map(repr, POOLS))}, not {self.global_pool!r}"
-            )
-        if task == "image-classification" and not (self.num_classes and self.global_pool):
-            raise InputError("image-classification needs num_classes and global_pool")
+        check_pool(self.global_pool, task, self.num_classes)
         activation(self.activation)
         check_size(self, task, self.image_size, self.image_size)
         return InceptionV3(self, task, dtype, param_dtype)

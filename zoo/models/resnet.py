@@ -27,7 +27,7 @@ from zoo.nn.activation import activation
 from zoo.nn.conv_norm import ConvNorm
 from zoo.nn.dense import Dense
 from zoo.nn.dropout import Dropout
-from zoo.nn.pool import POOLS, global_pool, max_pool
+from zoo.nn.pool import check_pool, global_pool, max_pool
 
 TASKS = ("image-classification", "feature-extraction", "feature-pyramid")
 BLOCKS = ("basic", "bottleneck")
@@ -96,12 +96,7 @@ class Config:
             raise InputError("groups and group_width are for bottlenecks; basic blocks have none")
         if self.block == "bottleneck" and min(map(self.inner, self.widths)) < 1:
             raise InputError(f"widths {self.widths} leave a 3x3 convolution without channels")
-        if self.global_pool not in POOLS:
-            raise InputError(
-                f"global_pool is one of {', '.join(map(repr, POOLS))}, not {self.global_pool!r}"
-            )
-        if task == "image-classification" and not (self.num_classes and self.global_pool):
-            raise InputError("image-classification needs num_classes and global_pool")
+        check_pool(self.global_pool, task, self.num_classes)
         activation(self.activation)
         return ResNet(self, task, dtype, param_dtype)
 

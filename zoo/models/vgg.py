@@ -25,7 +25,7 @@ from zoo.nn.conv import Conv
 from zoo.nn.conv_norm import HE, ConvNorm
 from zoo.nn.dense import Dense
 from zoo.nn.dropout import Dropout
-from zoo.nn.pool import POOLS, adaptive_avg_pool, global_pool, max_pool
+from zoo.nn.pool import adaptive_avg_pool, check_pool, global_pool, max_pool
 
 TASKS = ("image-classification", "feature-extraction", "feature-pyramid")
 PLACES = 7  # rows and columns that a hidden layer sees
@@ -82,12 +82,7 @@ class Config:
             raise InputError("depths, widths and all other sizes must be at least 1")
         if len(self.depths) != len(self.widths) or not self.depths:
             raise InputError(f"depths {self.depths} and widths {self.widths} differ in length")
-        if self.global_pool not in POOLS:
-            raise InputError(
-                f"global_pool is one of {', '.join(map(repr, POOLS))}, not {self.global_pool!r}"
-            )
-        if task == "image-classification" and not (self.num_classes and self.global_pool):
-            raise InputError("image-classification needs num_classes and global_pool")
+        check_pool(self.global_pool, task, self.num_classes)
         activation(self.activation)
         check_size(self, self.image_size, self.image_size)
         return VGG(self, task, dtype, param_dtype)

@@ -18,7 +18,7 @@ from zoo.nn.conv_norm import ConvNorm
 from zoo.nn.dense import Dense
 from zoo.nn.dropout import Dropout
 from zoo.nn.padding import check_padding
-from zoo.nn.pool import POOLS
+from zoo.nn.pool import check_pool
 from zoo.nn.stochastic_depth import StochasticDepth
 
 
@@ -139,11 +139,6 @@ def check_stages(
         raise InputError("depths, widths and all other sizes must be at least 1")
     if cfg.num_classes < 0:
         raise InputError(f"num_classes is 0 or more, not {cfg.num_classes}")
-    if cfg.global_pool not in POOLS:
-        raise InputError(
-            f"global_pool is one of {', '.join(map(repr, POOLS))}, not {cfg.global_pool!r}"
-        )
-    if task == "image-classification" and not (cfg.num_classes and cfg.global_pool):
-        raise InputError("image-classification needs num_classes and global_pool")
+    check_pool(cfg.global_pool, task, cfg.num_classes)
     activation(cfg.activation)
     check_padding(cfg.padding)

@@ -67,6 +67,15 @@ def adaptive_avg_pool(
 POOLS = ("avg", "max", "avgmax", "catavgmax", "")
 
 
+def check_pool(kind: str, task: str, num_classes: int, known: tuple[str, ...] = POOLS) -> None:
+    """Raises InputError where there is no such way to pool, or the task is classification without
+    one or without classes."""
+    if kind not in known:
+        raise InputError(f"global_pool is one of {', '.join(map(repr, known))}, not {kind!r}")
+    if task == "image-classification" and not (num_classes and kind):
+        raise InputError("image-classification needs num_classes and global_pool")
+
+
 def global_pool(x: Float[Array, "B H W C"], kind: str) -> Float[Array, "B *rest"]:
     """One vector for each image, as timm's ``global_pool`` names the ways.
 
