@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*sorted((ROOT / "docs").glob("*.md"))]
+LONG = ("question-answering", "reading")
+PAGES = [
+    pytest.param(page, marks=pytest.mark.full if page.stem in LONG else pytest.mark.slow)
+    for page in sorted((ROOT / "docs").glob("*.md"))
+]
 BLOCK = re.compile(r"^```(python|bash)(?: file=(\S+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_guide_runs(page: Path, tmp_path: Path) -> None:
     bin_folder = tmp_path / "bin"

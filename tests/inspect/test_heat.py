@@ -83,7 +83,7 @@ def place(tmp_path_factory):
     return place
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "method"),
     [

@@ -18,7 +18,7 @@ def test_every_frozen_model_of_a_reference_is_compared():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW))
+        pytest.param(name, marks=[pytest.mark.full] * (name not in FEW))
         for name in parity_errors.models()
     ],
 )

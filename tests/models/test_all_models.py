@@ -192,18 +192,21 @@ TABLE = {
                             features=9, dropout=0.1, drop_path=0.1, num_classes=3, in_chans=2,
                             image_size=17),
         (2, 3), slow=True,
+        no_gradient=("project/norm/bias",),  # which the norm behind the next 1x1 takes away
     ),
     "mobilenet_v3": Row(
         mobilenet_v3.Config((1, 2), (3, 5, 3), (6, 9, 10), (6, 8, 8), (True, False, True),
                             (False, True, True), (1, 2, 1), stem_width=6, last_width=9,
                             features=10, dropout=0.1, num_classes=3, in_chans=2, image_size=17),
         (2, 3), slow=True,
+        no_gradient=("project/norm/bias",),  # which the norm behind the next 1x1 takes away
     ),
     "efficientnet": Row(
         efficientnet.Config((1, 2), (6, 8), (3, 5), (1, 2), (1, 2), stem_width=5, features=9,
                             padding="ahead", symmetric_blocks=(1,), block_dropout=0.1,
                             num_classes=3, in_chans=2, image_size=18),
         (2, 3), slow=True,
+        no_gradient=("block0/project/norm/bias",),  # but of blocks left out at times
     ),
     **{
         f"bert {task}": Row(

@@ -39,7 +39,9 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", [pytest.param(m, marks=[pytest.mark.full] * (m != "jit")) for m in MODES]
+)
 def test_losses_do_not_depend_on_the_devices(run, tmp_path, mode):
     run, wanted = run
     other = dataclasses.replace(run, workdir=str(tmp_path / "run"), **MODES[mode])
