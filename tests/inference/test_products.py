@@ -37,6 +37,7 @@ def test_pieces_of_half_precision_are_summed_in_float32():
     assert float(dot_few(x, kernel)[0, 0]) == 772.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, tied", [*((name, True) for name in MODELS), ("opt", False)])
 def test_logits_are_those_of_apply(name, tied):
     more = {"llama": {"num_kv_heads": 1}, "opt": {"embed_width": 96}}.get(name, {})

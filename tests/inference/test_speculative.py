@@ -54,6 +54,7 @@ def run(draft=None, model=MODEL, variables=VARIABLES, ids=IDS, mask=MASK, **opti
     return jax.tree.map(np.asarray, zoo.generate(model, variables, ids, mask, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draft", DRAFTS)
 @pytest.mark.parametrize(
     "options",

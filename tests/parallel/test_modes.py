@@ -44,6 +44,7 @@ def test_jit_and_pmap_have_the_same_bits(trajectory, make, devices):
     assert jit_losses.tolist() == pmap_losses.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [features_run, images_run])
 def test_the_same_bits_with_microbatches_and_several_steps_a_dispatch(tmp_path, make):
     states = []

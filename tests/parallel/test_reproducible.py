@@ -50,10 +50,9 @@ RUNS = {
 @pytest.mark.parametrize(
     "name",
     [
-        "dense",
         *(
             pytest.param(n, marks=pytest.mark.slow)
-            for n in ("convolution", "recurrent", "transformer")
+            for n in ("dense", "convolution", "recurrent", "transformer")
         ),
         pytest.param("translation", marks=pytest.mark.full),
     ],

@@ -123,6 +123,7 @@ def evaluated(run, **changes):
     return loop.evaluate(evaluator, variables, data.splits["test"], run, opened.info)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["answered", pytest.param("tagged", marks=pytest.mark.full)])
 def test_scores_do_not_depend_on_how_they_are_computed(request, which):
     run, result = request.getfixturevalue(which)

@@ -169,6 +169,7 @@ PLANTED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(PLANTED))
 def test_a_planted_cause_is_found(trained, name):
     plant, step, leaf, cause = PLANTED[name]

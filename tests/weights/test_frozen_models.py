@@ -1,5 +1,7 @@
 """Folders of the reference library, opened without it: its outputs, and its bytes back."""
 
+import re
+
 import golden_models
 import jax
 import numpy as np
@@ -9,8 +11,15 @@ from safetensors.numpy import load_file
 
 import zoo
 
+FAMILIES = [re.split("For|Model|LMHead", name)[0] for name in golden_models.MODELS]
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] * (FAMILIES[:number].count(family) > 1), id=name)
+    for number, (name, family) in enumerate(zip(golden_models.MODELS, FAMILIES, strict=True))
+]
+"""Of each family the first two for quick runs."""
 
-@pytest.mark.parametrize("name", golden_models.MODELS)
+
+@pytest.mark.parametrize("name", NAMES)
 def test_outputs_and_bytes(tmp_path, name):
     config, given, tensors, wanted = golden_models.read(name)
     folder = golden_models.write_folder(tmp_path / "theirs", config, tensors)

@@ -50,6 +50,7 @@ def test_logits_are_transformers(name):
     assert all(back[key].tobytes() == value.tobytes() for key, value in weights.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", sorted(set(gemma.ARCHITECTURES.values())))
 @pytest.mark.parametrize("name", SIZES)
 def test_every_parameter_of_a_size_has_one_rule(name, task):
