@@ -104,7 +104,8 @@ def ended_words(vocabulary: Path, merges: Path, unknown: str) -> tokenizers.Toke
 
 def _spaced() -> decoders.Decoder:
     """Bytes joined, a space where a word ends and none around the text."""
-    around = tokenizers.Regex(rf"^({END_OF_WORD}|\s)+|({END_OF_WORD}|\s)+$")
+    space = rf"(?:{END_OF_WORD}|[\s\x1c-\x1f])+"  # what Python strips
+    around = tokenizers.Regex(rf"\A{space}|{space}\z")
     parts = [decoders.Replace(around, ""), decoders.Replace(END_OF_WORD, " ")]
     return decoders.Sequence([decoders.ByteLevel(), *parts])
 
