@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LONG = ("question-answering", "reading")
+LONG = ("question-answering", "reading", "vision")
 PAGES = [
     pytest.param(page, marks=pytest.mark.full if page.stem in LONG else pytest.mark.slow)
     for page in sorted((ROOT / "docs").glob("*.md"))

@@ -113,7 +113,7 @@ def test_one_of_two_classes_is_one_output(tmp_path, folder):
     assert arrays_of(params_of(run))["head/kernel"].shape == (6, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_mesh_starts_from_the_same_parameters(tmp_path, folder):
     base = ids_run(tmp_path, folder, steps=1, optimizer=STILL, devices=2)
     wanted = zoo.from_pretrained(folder)[1]["params"]

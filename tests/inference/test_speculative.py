@@ -19,6 +19,8 @@ from zoo.inference.options import Options
 from zoo.models import gemma, gpt2, llama, rnn
 from zoo.weights import gpt2 as weights
 
+pytestmark = pytest.mark.slow
+
 NEW = 9
 IDS, MASK = layout.prompts(31)
 KEY = jax.random.key(5)

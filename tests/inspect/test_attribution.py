@@ -111,6 +111,7 @@ def test_integrated_gradients_of_texts_are_complete_and_leave_padding_out(config
     assert not np.asarray(found[1, 3:]).any() and np.asarray(found[1, :3]).any((1,)).all()
 
 
+@pytest.mark.slow
 def test_recurrent_models_hold_their_tokens_in_time_order():
     ids = np.random.default_rng(2).integers(0, 7, (2, 5), np.int32)  # [B, T]
     config = rnn.Config(cell="gru", vocab_size=7, embedding=4, hidden=(6,), num_classes=3, length=5)
@@ -158,6 +159,7 @@ def test_attributions_do_not_depend_on_how_a_function_is_computed():
         np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_smooth_gradients_are_the_mean_over_noise(convolutions):
     key = jax.random.key(5)
     plain = smooth_grad(*convolutions, key, target=1, noise=0.0, samples=3)

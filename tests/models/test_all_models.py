@@ -594,7 +594,7 @@ def test_shape(row):
         assert output.shape == TABLE[row].output and output.dtype == dtype
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("row", ONE_EACH)
 def test_same_result_with_and_without_jit(row):
     model, variables, inputs = made(row)

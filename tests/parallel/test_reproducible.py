@@ -51,7 +51,7 @@ RUNS = {
     "name",
     [
         *(
-            pytest.param(n, marks=pytest.mark.slow)
+            pytest.param(n, marks=pytest.mark.slow if n == "dense" else pytest.mark.full)
             for n in ("dense", "convolution", "recurrent", "transformer")
         ),
         pytest.param("translation", marks=pytest.mark.full),

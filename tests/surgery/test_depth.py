@@ -13,6 +13,8 @@ from zoo.errors import InputError
 from zoo.models import albert, gpt2, llama, modernbert
 from zoo.paths import leaf_paths, map_leaves
 
+pytestmark = pytest.mark.slow
+
 IDS = np.random.default_rng(0).integers(0, 11, (2, 6))
 CONFIGS = {
     "gpt2": gpt2.Config(vocab_size=11, width=8, depth=3, num_heads=2, max_length=8),

@@ -36,6 +36,7 @@ def test_a_kernel_is_off_by_half_a_scale_at_most():
     np.testing.assert_allclose(same, scale, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_costs_little_accuracy_and_a_quarter_of_the_kernels():
     model, variables = plain()
     small, saved = surgery.quantize(model, variables)

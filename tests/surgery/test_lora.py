@@ -17,6 +17,8 @@ from zoo.errors import InputError
 from zoo.models import bert, gpt2, vit
 from zoo.paths import fits, leaf_paths
 
+pytestmark = pytest.mark.slow
+
 GPT2 = gpt2.Config(vocab_size=11, width=6, depth=2, num_heads=2, max_length=8, dropout=0.0)
 BERT = bert.Config(
     vocab_size=11, width=6, depth=1, num_heads=2, hidden=8, max_length=8, num_classes=3,

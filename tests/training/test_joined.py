@@ -141,6 +141,7 @@ def test_scores_do_not_depend_on_how_they_are_computed(request, which):
         assert found["loss"] == pytest.approx(result["metrics"]["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_predictions(answered):
     """The test questions, asked as new ones: what is scored is what is shown."""
     run, result = answered
@@ -155,6 +156,7 @@ def test_scores_are_those_of_the_predictions(answered):
         assert len(row["candidates"]) <= 4 and row["candidates"][0]["answer"] == row["answer"]
 
 
+@pytest.mark.slow
 def test_an_answer_far_into_a_long_text_is_found(answered):
     opened = runs.open_run(answered[0].workdir)
     context = "New, " * 40 + "Dora works in Oslo. " + "new. " * 30
@@ -258,7 +260,8 @@ def test_a_frozen_head_of_the_reference_goes_on(tmp_path, capfd, head):
     assert "initialised" not in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("which", ["answered", pytest.param("tagged", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["answered", "tagged"])
 def test_converted_runs_compute_the_same(request, tmp_path, which):
     run, _ = request.getfixturevalue(which)
     assert main(["convert", run.workdir, str(tmp_path / "hub")]) == 0
