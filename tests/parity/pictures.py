@@ -194,6 +194,24 @@ def compare_three_steps(folder: Path, theirs: Any, image: np.ndarray) -> None:
         compare_leaves({"params": params, **rest}, after, 1e-8)
 
 
+def compare_pyramid(folder: Path, theirs: Any, pyramid: Any, image: np.ndarray, count: int) -> None:
+    """So many maps agree with those of timm's `features_only`, which takes over the tensors."""
+    pyramid.eval().load_state_dict(theirs.state_dict(), strict=False)
+    model, variables = zoo.from_pretrained(save(theirs, folder), task="feature-pyramid")
+    wanted = run(pyramid, image)
+    assert len(wanted) == count
+    close(wanted, ours(model, variables, image))
+
+
+def compare_other_channels(folder: Path, theirs: Any, channels: int) -> None:
+    """Outputs agree where both libraries fit the first convolution to images of other channels."""
+    save(theirs, folder)
+    theirs = timm.create_model(f"local-dir:{folder}", pretrained=True, in_chans=channels).eval()
+    model, variables = zoo.from_pretrained(folder, in_chans=channels)
+    image = picture(channels)
+    close(run(theirs, image), ours(model, variables, image))
+
+
 def compare_leaves(found: Any, wanted: Any, tolerance: float) -> None:
     """Trees of the same paths, whose numbers agree."""
     found, wanted = (flatten_dict(tree, sep="/") for tree in (found, wanted))

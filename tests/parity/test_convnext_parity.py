@@ -8,6 +8,7 @@ from encoders import quick
 from pictures import (
     close,
     compare_float64,
+    compare_other_channels,
     compare_outputs_and_bytes,
     compare_training_step,
     ours,
@@ -119,11 +120,7 @@ def test_pyramid(tmp_path, name):
 @pytest.mark.full
 @pytest.mark.parametrize("channels", [1, 5])
 def test_images_of_other_channels(tmp_path, channels):
-    save(of_timm("plain"), tmp_path)
-    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, in_chans=channels).eval()
-    model, variables = zoo.from_pretrained(tmp_path, in_chans=channels)
-    image = picture(channels)
-    close(run(theirs, image), ours(model, variables, image))
+    compare_other_channels(tmp_path, of_timm("plain"), channels)
 
 
 @pytest.mark.full

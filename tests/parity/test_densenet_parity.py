@@ -7,6 +7,7 @@ from encoders import quick
 from pictures import (
     close,
     compare_float64,
+    compare_other_channels,
     compare_outputs_and_bytes,
     compare_training_step,
     ours,
@@ -80,10 +81,7 @@ def test_pyramid(tmp_path):
 
 @pytest.mark.parametrize("channels", quick([1, 5, 2], 0))
 def test_images_of_other_channels(tmp_path, channels):
-    save(made("two blocks")[0], tmp_path)
-    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, in_chans=channels).eval()
-    model, variables = zoo.from_pretrained(tmp_path, in_chans=channels)
-    close(run(theirs, picture(channels)), ours(model, variables, picture(channels)))
+    compare_other_channels(tmp_path, made("two blocks")[0], channels)
 
 
 @pytest.mark.full

@@ -6,19 +6,15 @@ import torch
 import transformers
 from encoders import quick
 from pictures import (
-    close,
     compare_float64,
+    compare_other_channels,
     compare_outputs_and_bytes,
+    compare_pyramid,
     compare_training_step,
-    ours,
     picture,
-    run,
-    save,
     shake,
     timm,
 )
-
-import zoo
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the references warn of is their own affair
 
@@ -102,19 +98,11 @@ def test_transformers_training_step(tmp_path):
 @pytest.mark.full
 def test_pyramid(tmp_path):
     architecture, arguments = TIMM["as TensorFlow"]
-    save(theirs := of_timm("as TensorFlow"), tmp_path)
-    pyramid = timm.create_model(architecture, features_only=True, **arguments).eval()
-    pyramid.load_state_dict(theirs.state_dict(), strict=False)
-    model, variables = zoo.from_pretrained(tmp_path, task="feature-pyramid")
-    wanted = run(pyramid, picture(4, 50, 81))
-    assert len(wanted) == 5
-    close(wanted, ours(model, variables, picture(4, 50, 81)))
+    pyramid = timm.create_model(architecture, features_only=True, **arguments)
+    compare_pyramid(tmp_path, of_timm("as TensorFlow"), pyramid, picture(4, 50, 81), 5)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("channels", [1, 5])
 def test_images_of_other_channels(tmp_path, channels):
-    save(of_timm("as TensorFlow"), tmp_path)
-    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, in_chans=channels).eval()
-    model, variables = zoo.from_pretrained(tmp_path, in_chans=channels)
-    close(run(theirs, picture(channels)), ours(model, variables, picture(channels)))
+    compare_other_channels(tmp_path, of_timm("as TensorFlow"), channels)

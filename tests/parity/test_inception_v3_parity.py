@@ -9,6 +9,7 @@ from pictures import (
     close,
     compare_float64,
     compare_outputs_and_bytes,
+    compare_pyramid,
     compare_training_step,
     ours,
     picture,
@@ -95,13 +96,8 @@ def test_other_classes(tmp_path):
 @pytest.mark.full
 def test_pyramid(tmp_path):
     theirs, image = made("gray")
-    save(theirs, tmp_path)
-    pyramid = timm.create_model("inception_v3", features_only=True, in_chans=1).eval()
-    pyramid.load_state_dict(theirs.state_dict(), strict=False)
-    model, variables = zoo.from_pretrained(tmp_path, task="feature-pyramid")
-    wanted = run(pyramid, image)
-    assert len(wanted) == 5
-    close(wanted, ours(model, variables, image))
+    pyramid = timm.create_model("inception_v3", features_only=True, in_chans=1)
+    compare_pyramid(tmp_path, theirs, pyramid, image, 5)
 
 
 @pytest.mark.parametrize("channels", quick([3, 2], 0))

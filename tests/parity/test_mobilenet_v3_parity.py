@@ -5,19 +5,15 @@ import pytest
 import torch
 from encoders import quick
 from pictures import (
-    close,
     compare_float64,
+    compare_other_channels,
     compare_outputs_and_bytes,
+    compare_pyramid,
     compare_training_step,
-    ours,
     picture,
-    run,
-    save,
     shake,
     timm,
 )
-
-import zoo
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the references warn of is their own affair
 
@@ -62,20 +58,12 @@ def test_timm_training_step(tmp_path, name):
 @pytest.mark.parametrize("name", ["small", "as TensorFlow"])
 def test_pyramid(tmp_path, name):
     architecture, arguments = TIMM[name]
-    save(theirs := of_timm(name), tmp_path)
-    pyramid = timm.create_model(architecture, features_only=True, **arguments).eval()
-    pyramid.load_state_dict(theirs.state_dict(), strict=False)
-    model, variables = zoo.from_pretrained(tmp_path, task="feature-pyramid")
+    pyramid = timm.create_model(architecture, features_only=True, **arguments)
     image = picture(arguments.get("in_chans", 3), 50, 81)
-    wanted = run(pyramid, image)
-    assert len(wanted) == 5
-    close(wanted, ours(model, variables, image))
+    compare_pyramid(tmp_path, of_timm(name), pyramid, image, 5)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("channels", [1, 5])
 def test_images_of_other_channels(tmp_path, channels):
-    save(of_timm("small"), tmp_path)
-    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, in_chans=channels).eval()
-    model, variables = zoo.from_pretrained(tmp_path, in_chans=channels)
-    close(run(theirs, picture(channels)), ours(model, variables, picture(channels)))
+    compare_other_channels(tmp_path, of_timm("small"), channels)

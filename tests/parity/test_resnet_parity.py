@@ -9,7 +9,9 @@ from encoders import quick
 from pictures import (
     close,
     compare_float64,
+    compare_other_channels,
     compare_outputs_and_bytes,
+    compare_pyramid,
     compare_three_steps,
     compare_training_step,
     ours,
@@ -108,22 +110,13 @@ def test_transformers_training_step(tmp_path):
 
 def test_pyramid(tmp_path):
     architecture, arguments = TIMM["basic"]
-    save(theirs := of_timm("basic"), tmp_path)
-    pyramid = timm.create_model(architecture, features_only=True, **arguments).eval()
-    pyramid.load_state_dict(theirs.state_dict(), strict=False)
-    model, variables = zoo.from_pretrained(tmp_path, task="feature-pyramid")
-    wanted = run(pyramid, picture())
-    assert len(wanted) == 5
-    close(wanted, ours(model, variables, picture()))
+    pyramid = timm.create_model(architecture, features_only=True, **arguments)
+    compare_pyramid(tmp_path, of_timm("basic"), pyramid, picture(), 5)
 
 
 @pytest.mark.parametrize("channels", quick([1, 5, 2, 6], 2))
 def test_images_of_other_channels(tmp_path, channels):
-    save(of_timm("basic"), tmp_path)
-    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, in_chans=channels).eval()
-    model, variables = zoo.from_pretrained(tmp_path, in_chans=channels)
-    image = picture(channels)
-    close(run(theirs, image), ours(model, variables, image))
+    compare_other_channels(tmp_path, of_timm("basic"), channels)
 
 
 def test_other_classes_and_none(tmp_path):

@@ -23,7 +23,7 @@ from zoo.nn.activation import activation
 from zoo.nn.conv_norm import GroupedConv
 from zoo.nn.dropout import Dropout
 from zoo.nn.norm import LayerNorm
-from zoo.nn.patches import Patches
+from zoo.nn.patches import Patches, check_channels
 from zoo.nn.pool import check_pool, global_pool
 from zoo.nn.stochastic_depth import StochasticDepth, rising_rate
 from zoo.nn.vision import INIT, dense
@@ -133,8 +133,7 @@ class ConvNeXt(nn.Module):
         cfg = self.cfg
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = jnp.asarray(image, self.dtype)
-        if x.shape[-1] != cfg.in_chans:
-            raise InputError(f"images have {x.shape[-1]} channels, the model {cfg.in_chans}")
+        check_channels(x, cfg.in_chans)
         height, width = x.shape[1:3]
         if min(height, width) < cfg.smallest:
             raise InputError(

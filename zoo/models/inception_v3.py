@@ -27,6 +27,7 @@ from zoo.nn.activation import activation
 from zoo.nn.conv_norm import ConvNorm
 from zoo.nn.dense import Dense
 from zoo.nn.dropout import Dropout
+from zoo.nn.patches import check_channels
 from zoo.nn.pool import avg_pool, check_pool, global_pool, max_pool
 
 TASKS = ("image-classification", "feature-extraction", "feature-pyramid")
@@ -133,8 +134,7 @@ class InceptionV3(nn.Module):
         cfg = self.cfg
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = jnp.asarray(image, self.dtype)
-        if x.shape[-1] != cfg.in_chans:
-            raise InputError(f"images have {x.shape[-1]} channels, the model {cfg.in_chans}")
+        check_channels(x, cfg.in_chans)
         check_size(cfg, self.task, *x.shape[1:3])
 
         conv = layers(cfg, train, dtypes)

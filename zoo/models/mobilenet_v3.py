@@ -22,6 +22,7 @@ from zoo.nn.conv_norm import ConvNorm
 from zoo.nn.dense import Dense
 from zoo.nn.dropout import Dropout
 from zoo.nn.inverted import InvertedResidual, check_stages, divisible
+from zoo.nn.patches import check_channels
 from zoo.nn.pool import global_pool
 
 TASKS = ("image-classification", "feature-extraction", "feature-pyramid")
@@ -138,8 +139,7 @@ class MobileNetV3(nn.Module):
         ways |= {"frozen": cfg.frozen_norm, "folded": cfg.folded, **dtypes}
         conv = partial(ConvNorm, **ways)
         x = jnp.asarray(image, self.dtype)
-        if x.shape[-1] != cfg.in_chans:
-            raise InputError(f"images have {x.shape[-1]} channels, the model {cfg.in_chans}")
+        check_channels(x, cfg.in_chans)
 
         x = act(conv(cfg.stem_width, 3, 2, name="stem")(x, train))
         maps, number = [], 0

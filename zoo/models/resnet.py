@@ -27,6 +27,7 @@ from zoo.nn.activation import activation
 from zoo.nn.conv_norm import ConvNorm
 from zoo.nn.dense import Dense
 from zoo.nn.dropout import Dropout
+from zoo.nn.patches import check_channels
 from zoo.nn.pool import check_pool, global_pool, max_pool
 
 TASKS = ("image-classification", "feature-extraction", "feature-pyramid")
@@ -132,8 +133,7 @@ class ResNet(nn.Module):
         cfg = self.cfg
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = jnp.asarray(image, self.dtype)
-        if x.shape[-1] != cfg.in_chans:
-            raise InputError(f"images have {x.shape[-1]} channels, the model {cfg.in_chans}")
+        check_channels(x, cfg.in_chans)
 
         stem = conv_norm(cfg, dtypes)(cfg.stem_width, 7, 2, padding=3, name="stem")
         x = activation(cfg.activation)(stem(x, train))

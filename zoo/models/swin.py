@@ -19,7 +19,7 @@ from zoo.models.registry import Size, check_task
 from zoo.nn.activation import activation
 from zoo.nn.dropout import Dropout
 from zoo.nn.norm import LayerNorm
-from zoo.nn.patches import Patches, grid, pair
+from zoo.nn.patches import Patches, check_channels, grid, pair
 from zoo.nn.pool import POOLS, global_pool
 from zoo.nn.stochastic_depth import StochasticDepth, rising_rate
 from zoo.nn.vision import FeedForward, check_classes, dense
@@ -177,8 +177,7 @@ class Swin(nn.Module):
         cfg = self.cfg
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = jnp.asarray(image, self.dtype)
-        if x.shape[-1] != cfg.in_chans:
-            raise InputError(f"images have {x.shape[-1]} channels, the model {cfg.in_chans}")
+        check_channels(x, cfg.in_chans)
 
         patch = pair(cfg.patch_size)
         x = Patches(cfg.width, patch, name="stem", **types)(

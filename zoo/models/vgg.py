@@ -25,6 +25,7 @@ from zoo.nn.conv import Conv
 from zoo.nn.conv_norm import HE, ConvNorm
 from zoo.nn.dense import Dense
 from zoo.nn.dropout import Dropout
+from zoo.nn.patches import check_channels
 from zoo.nn.pool import adaptive_avg_pool, check_pool, global_pool, max_pool
 
 TASKS = ("image-classification", "feature-extraction", "feature-pyramid")
@@ -116,8 +117,7 @@ class VGG(nn.Module):
         cfg, act = self.cfg, activation(self.cfg.activation)
         dtypes: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = jnp.asarray(image, self.dtype)
-        if x.shape[-1] != cfg.in_chans:
-            raise InputError(f"images have {x.shape[-1]} channels, the model {cfg.in_chans}")
+        check_channels(x, cfg.in_chans)
         check_size(cfg, *x.shape[1:3])
 
         options = {"use_bias": True, "frozen": cfg.frozen_norm, **dtypes}
