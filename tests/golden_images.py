@@ -60,6 +60,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "timm/vit_tiny_patch16_224": VIT | {"num_classes": 3, "mlp_ratio": 1.5},
     "timm/vit_base_patch32_224 mean": VIT | {"num_classes": 0, "global_pool": "avg"},
     "timm/deit_tiny_distilled_patch16_224": VIT | {"num_classes": 3, "qkv_bias": False},
+    "timm/vit_giant_patch14_dinov2": VIT
+    | {"num_classes": 3, "embed_dim": 12, "num_heads": 3, "init_values": 0.1},
     "timm/mixer_s16_224": MIXER | {"num_classes": 3, "mlp_ratio": (1.5, 2.4)},
     "timm/gmlp_s16_224 every patch": MIXER | {"num_classes": 2, "global_pool": ""},
     "timm/resmlp_12_224 features": MIXER | {"num_classes": 0},

@@ -1,8 +1,9 @@
-"""Vision Transformer and DeiT beside timm: outputs, bytes, gradients, other sizes and channels."""
+"""Vision Transformer, DeiT and DINOv2 beside timm: outputs, bytes, gradients, other images."""
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from encoders import quick
 from pictures import (
     close,
@@ -18,6 +19,7 @@ from pictures import (
 )
 
 import zoo
+from zoo.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # what the references warn of is their own affair
 
@@ -34,6 +36,12 @@ TIMM = {
     "mean features": ("vit_base_patch16_224_miil", dict(num_classes=0, global_pool="avg")),
     "distilled features": ("deit_tiny_distilled_patch16_224", dict(num_classes=0, img_size=16)),
     "deep": ("deit_base_distilled_patch16_384", dict(depth=5, in_chans=2, img_size=(8, 16))),
+    "scaled": ("vit_small_patch14_dinov2", dict(init_values=0.1, mlp_ratio=1.5, act_layer="relu")),
+    "gated": ("vit_giant_patch14_dinov2", dict(mlp_ratio=8 / 3, in_chans=1, img_size=(8, 20))),
+    "scaled mean": ("vit_base_patch14_dinov2", dict(global_pool="avg", qkv_bias=False, depth=4)),
+    "scaled features": ("vit_large_patch14_dinov2", dict(num_classes=0, patch_size=(4, 2))),
+    "gated features": ("vit_giant_patch14_dinov2", dict(
+        num_classes=0, global_pool="", mlp_ratio=2, depth=3)),
 }  # fmt: skip
 
 
@@ -60,13 +68,13 @@ def test_float64(tmp_path, name):
     compare_float64(tmp_path, made(name), seen(name))
 
 
-@pytest.mark.parametrize("name", quick(["distilled", "plain", "mean", "oblong"], 1))
+@pytest.mark.parametrize("name", quick(["distilled", "plain", "mean", "oblong", "gated"], 1))
 def test_training_step(tmp_path, name):
     compare_training_step(tmp_path, made(name), seen(name).astype(np.float64))
 
 
 @pytest.mark.parametrize("size", quick([(20, 8), (40, 44), (4, 36)], 1))
-@pytest.mark.parametrize("name", quick(["distilled", "plain"], 1))
+@pytest.mark.parametrize("name", quick(["distilled", "plain", "scaled"], 1))
 def test_images_of_other_sizes(tmp_path, name, size):
     save(theirs := made(name), tmp_path)
     resized = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, img_size=size).eval()
@@ -100,3 +108,23 @@ def test_other_classes_and_none(tmp_path):
     zoo.save_pretrained(tmp_path / "ours", model, variables, format="timm")
     theirs = timm.create_model(f"local-dir:{tmp_path}/ours", pretrained=True).eval()
     close(run(theirs, seen("plain")), ours(model, variables, seen("plain")))
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_dinov2_from_transformers(tmp_path, gated):
+    """The features of their class token, without the token of hidden patches."""
+    fields = dict(hidden_size=24, num_attention_heads=3, image_size=12, patch_size=4)
+    config = transformers.Dinov2Config(**fields, num_hidden_layers=2, use_swiglu_ffn=gated)
+    theirs = shake(transformers.Dinov2Model(config))
+    model, variables = zoo.from_pretrained(save(theirs, tmp_path / "theirs"))
+    with pytest.raises(InputError, match="timm has no dinov2 with mask_token True"):
+        zoo.save_pretrained(tmp_path / "ours", model, variables, format="timm")
+    model, variables = zoo.from_pretrained(tmp_path / "theirs", mask_token=False)
+    zoo.save_pretrained(tmp_path / "ours", model, variables, format="timm")
+    found = timm.create_model(f"local-dir:{tmp_path}/ours", pretrained=True).eval()
+    wanted = run(theirs, image := picture(3, 12, 12))
+    close(wanted, run(found, image))
+    model, variables = zoo.from_pretrained(tmp_path / "ours")
+    close(wanted, ours(model, variables, image))
+    zoo.save_pretrained(tmp_path / "back", model, variables)
+    close(wanted, run(transformers.Dinov2Model.from_pretrained(tmp_path / "back").eval(), image))

@@ -131,6 +131,37 @@ def test_arguments_of_timm():
             read(**arguments)
 
 
+def test_arguments_of_timm_for_dinov2():
+    family = timm.families()["dinov2"]
+
+    def read(architecture="vit_giant_patch14_dinov2", **arguments):
+        values = TIMM | {"architecture": architecture, "model_args": arguments}
+        return timm.read_config(family, values)
+
+    assert dinov2_model.gated_features(4 * read().width) == 4096
+    found = read(
+        embed_dim=24, num_heads=3, mlp_ratio=2.0, init_values=0.1, drop_rate=0.2, drop_path_rate=0.3
+    )
+    assert (found.hidden, found.layer_scale, found.head_dropout) == (36, 0.1, 0.2)
+    for cfg in (found, read(), read(global_pool="avg"), read("vit_small_patch14_dinov2")):
+        assert (
+            timm.read_config(family, json.loads(json.dumps(timm.write_config(family, cfg)))) == cfg
+        )
+    for arguments, message in (
+        ({"mlp_ratio": 0.5, "embed_dim": 50}, "gives 25 features in gated layers; only multiples"),
+        ({"act_layer": "relu"}, "gated layers have act_layer 'silu', not 'relu'"),
+        ({"reg_tokens": 4}, "reg_tokens 4 is not implemented, only 0"),
+        ({"global_pool": "max"}, "no global_pool 'max'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            timm.write_config(family, read(**arguments).build().cfg)
+    both = dinov2_model.Config(mask_token=False)
+    with pytest.raises(InputError, match="save it for feature-extraction"):
+        timm.write_config(family, both)
+    with pytest.raises(InputError, match="looks at the class token beside the mean"):
+        dinov2.write_config(read(), "image-classification")
+
+
 @pytest.mark.parametrize("width, hidden", [(10, 25), (49, 1), (192, 500), (30, 81), (768, 3000)])
 def test_the_ratio_of_timm_gives_the_same_features(width, hidden):
     cfg = vit_model.Config(width=width, num_heads=1, hidden=hidden)

@@ -1,5 +1,5 @@
 """DINOv2: learning robust visual features without supervision (Oquab et al., 2023,
-https://arxiv.org/abs/2304.07193), with the head of the reference implementation.
+https://arxiv.org/abs/2304.07193), with the heads of the reference implementation and of timm.
 
 A Vision Transformer whose sublayers are scaled, a feature at a time, before they are added
 (LayerScale, Touvron et al., 2021, https://arxiv.org/abs/2103.17239, equation 5), with gated
@@ -26,10 +26,11 @@ from zoo.nn.encoder import PooledOutput, check_heads
 from zoo.nn.gated import GatedMLP
 from zoo.nn.norm import LayerNorm
 from zoo.nn.patches import ImageTokens, grid, pair
-from zoo.nn.stochastic_depth import StochasticDepth
+from zoo.nn.stochastic_depth import StochasticDepth, rising_rate
 from zoo.nn.vision import INIT, FeedForward, SelfAttention, check_classes, dense
 
 TASKS = ("feature-extraction", "image-classification")
+POOLS = ("both", "token", "avg", "")
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Config:
     """Layers."""
     num_heads: int = 12
     """Attention heads; they divide the width."""
-    hidden: int = 3072
-    """Features inside the feed-forward layers; gated ones have two thirds of it, rounded up to a
-    multiple of 8."""
+    hidden: int = 0
+    """Features inside the feed-forward layers, 0: four times the width; gated ones have two thirds
+    of it, rounded up to a multiple of 8."""
     gated: bool = False
     """Whether the feed-forward layers are gated by ``silu`` (SwiGLU)."""
     activation: str = "gelu"
@@ -65,12 +66,24 @@ class Config:
     """Whether there is a token that stands for hidden patches."""
     num_classes: int = 1000
     """Outputs of the classification head; 0: a model for feature-extraction."""
+    global_pool: str = "both"
+    """What a classifier looks at: the class token beside the mean of the patches ("both"), or as
+    in timm the class "token", the mean of the patches ("avg", normalised after it), or every token
+    ("")."""
+    antialias: bool = False
+    """Whether positions are resized with antialiasing, as timm does it and transformers does not;
+    with it the interpolation is another one for larger images too."""
     dropout: float = 0.0
     """Rate on the embedded tokens."""
     attention_dropout: float = 0.0
     """Rate on attention weights."""
     drop_path: float = 0.0
-    """Rate at which an example skips a sublayer, the same in all layers."""
+    """Rate at which an example skips a sublayer."""
+    rising: bool = False
+    """Whether that is the rate of the last layer, which rises evenly from 0 in the first, as in
+    timm; else it is the same in all layers."""
+    head_dropout: float = 0.0
+    """Rate before the classifier."""
     labels: tuple[str, ...] = ()
     """Names of the classes, where they have any."""
 
@@ -83,14 +96,17 @@ class Config:
         """The module.
 
         Raises:
-            InputError: unknown task or activation, heads that do not divide the width, an image
-                without a patch, or classification without classes.
+            InputError: unknown task, activation or pooling, heads that do not divide the width, an
+                image without a patch, or classification without classes.
         """
         task = check_task(task, TASKS)
         check_classes(task, self.num_classes)
         activation(self.activation)
         check_heads(self.num_heads, self.width)
         grid(self.image_size, self.patch_size)
+        if self.global_pool not in POOLS:
+            known = ", ".join(map(repr, POOLS))
+            raise InputError(f"no global_pool {self.global_pool!r}; there are {known}")
         return DINOv2(self, task, dtype, param_dtype)
 
     def inputs(self, batch: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
@@ -115,8 +131,9 @@ class DINOv2(nn.Module):
         train: bool = False,
     ) -> Array | PooledOutput:
         """Feature extraction: the normalised tokens, and the class token's alone
-        (``PooledOutput``). Classification: logits ``[B, C]`` of the class token beside the mean of
-        the patches.
+        (``PooledOutput``); with a pooling of timm's the features ``[B, D]`` or ``[B, T, D]`` that a
+        classifier is given. Classification: logits ``[B, C]``, without ``global_pool``
+        ``[B, T, C]``.
 
         Args:
             image: normalised, of any size of at least a patch.
@@ -134,15 +151,25 @@ class DINOv2(nn.Module):
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x_BTD = ImageTokens(
             cfg.width, pair(cfg.image_size), pair(cfg.patch_size), cfg.in_chans, ("class_token",),
-            antialias=False, mask_token=cfg.mask_token, **types, name="tokens",
+            cfg.antialias, mask_token=cfg.mask_token, **types, name="tokens",
         )(jnp.asarray(image), None if hidden is None else jnp.asarray(hidden))  # fmt: skip
         x_BTD = Dropout(cfg.dropout, name="embed_dropout")(x_BTD, train)
         for i in range(cfg.depth):
-            x_BTD = Layer(cfg, **types, name=f"layer{i}")(x_BTD, train)
-        x_BTD = LayerNorm(cfg.epsilon, **types, name="norm")(x_BTD)
+            drop_path = rising_rate(cfg.drop_path, i, cfg.depth) if cfg.rising else cfg.drop_path
+            x_BTD = Layer(cfg, drop_path, **types, name=f"layer{i}")(x_BTD, train)
+        norm = LayerNorm(cfg.epsilon, **types, name="norm")
+        if cfg.global_pool == "avg":
+            features = norm(jnp.mean(x_BTD[:, 1:], axis=1))
+        else:
+            x_BTD = norm(x_BTD)
+            if cfg.global_pool == "both" and self.task == "feature-extraction":
+                return PooledOutput(x_BTD, x_BTD[:, 0])
+            features = x_BTD if cfg.global_pool == "" else x_BTD[:, 0]
+        if cfg.global_pool == "both":
+            features = jnp.concatenate([features, jnp.mean(x_BTD[:, 1:], axis=1)], axis=-1)
+        features = Dropout(cfg.head_dropout, name="head_dropout")(features, train)
         if self.task == "feature-extraction":
-            return PooledOutput(x_BTD, x_BTD[:, 0])
-        features = jnp.concatenate([x_BTD[:, 0], jnp.mean(x_BTD[:, 1:], axis=1)], axis=-1)
+            return features
         return dense(cfg.num_classes, types, "head")(features)
 
 
@@ -154,6 +181,7 @@ class Layer(nn.Module):
     """
 
     cfg: Config
+    drop_path: float
     dtype: DTypeLike
     param_dtype: DTypeLike
 
@@ -165,7 +193,7 @@ class Layer(nn.Module):
         def add(y: Float[Array, "B T D"], name: str) -> Float[Array, "B T D"]:
             start = nn.initializers.constant(cfg.layer_scale)
             scale = self.param(f"{name}_scale", start, (cfg.width,), self.param_dtype)
-            depth = StochasticDepth(cfg.drop_path, name=f"{name}_depth")
+            depth = StochasticDepth(self.drop_path, name=f"{name}_depth")
             return x + depth(y * scale.astype(self.dtype), train)
 
         y = LayerNorm(cfg.epsilon, **types, name="attention_norm")(x)
@@ -174,17 +202,22 @@ class Layer(nn.Module):
         )
         x = add(attend(y, None, train), "attention")
         y = LayerNorm(cfg.epsilon, **types, name="mlp_norm")(x)
+        hidden = cfg.hidden or 4 * cfg.width
         if cfg.gated:
-            hidden = -(-(cfg.hidden * 2 // 3) // 8) * 8
-            return add(GatedMLP(hidden, "silu", True, INIT, **types, name="mlp")(y), "mlp")
-        return add(
-            FeedForward(cfg.hidden, cfg.activation, 0.0, **types, name="mlp")(y, train), "mlp"
-        )
+            return add(
+                GatedMLP(gated_features(hidden), "silu", True, INIT, **types, name="mlp")(y), "mlp"
+            )
+        return add(FeedForward(hidden, cfg.activation, 0.0, **types, name="mlp")(y, train), "mlp")
+
+
+def gated_features(hidden: int) -> int:
+    """Of gated feed-forward layers: two thirds, rounded up to a multiple of 8."""
+    return -(-(hidden * 2 // 3) // 8) * 8
 
 
 SIZES = {
     "dinov2-small": Size(
-        Config(width=384, num_heads=6, hidden=1536), 22_056_576,
+        Config(width=384, num_heads=6), 22_056_576,
         "arXiv:2304.07193; transformers Dinov2Model", "Apache-2.0", "ImageNet top-1 81.1, linear",
     ),
     "dinov2-base": Size(

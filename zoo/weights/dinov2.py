@@ -21,7 +21,7 @@ ARCHITECTURES = {
     "Dinov2ForImageClassification": "image-classification",
 }
 PREFIX = "dinov2."
-IGNORED = ()
+IGNORED = (r"(dinov2\.)?embeddings\.mask_token",)  # where the Config has none
 MODULES = (*vit.ATTENTION, (r"mlp\.weights_out", "mlp.down_proj"))
 
 FIELDS = {
@@ -55,7 +55,7 @@ def read_config(values: dict[str, Any]) -> Config:
     if "hidden_act" in values:
         known["activation"] = to_activation(values["hidden_act"])
     ratio = typed("mlp_ratio", values.get("mlp_ratio", 4), float)
-    known["hidden"] = int(known.get("width", Config.width) * ratio)
+    known["hidden"] = 0 if ratio == 4 else int(known.get("width", Config.width) * ratio)
     return Config(**known)
 
 
@@ -65,16 +65,22 @@ def write_config(cfg: Config, task: str) -> dict[str, Any]:
     Raises:
         InputError: it has no such model.
     """
-    if cfg.hidden % cfg.width:
+    hidden = cfg.hidden or 4 * cfg.width
+    if hidden % cfg.width:
         raise InputError(
             f"transformers has DINOv2 only with feed-forward layers of a multiple of the width, not"
             f" hidden {cfg.hidden} with width {cfg.width}"
+        )
+    if task == "image-classification" and cfg.global_pool != "both":
+        raise InputError(
+            f"transformers' classifier looks at the class token beside the mean of the patches, "
+            f"not at global_pool {cfg.global_pool!r}"
         )
     return {
         "architectures": [next(name for name, of in ARCHITECTURES.items() if of == task)],
         "model_type": "dinov2", "hidden_act": from_activation(cfg.activation),
         "image_size": write_size(cfg.image_size), "patch_size": write_size(cfg.patch_size),
-        "mlp_ratio": cfg.hidden // cfg.width,
+        "mlp_ratio": hidden // cfg.width,
         **{theirs: getattr(cfg, ours) for theirs, ours in FIELDS.items()},
     }  # fmt: skip
 

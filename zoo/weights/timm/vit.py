@@ -1,5 +1,6 @@
 """Vision Transformer as timm keeps it; DeiT without distillation is one too."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from zoo.errors import InputError
@@ -96,7 +97,13 @@ def tokens(cfg: Any, **special: str) -> list[Rule]:
     ]
 
 
-def layers(cfg: Any) -> list[Rule]:
+MLP = (
+    *dense("blocks.{i}.mlp.fc1", "layer{i}/mlp/up"),
+    *dense("blocks.{i}.mlp.fc2", "layer{i}/mlp/down"),
+)
+
+
+def layers(cfg: Any, mlp: Iterable[Rule] = MLP) -> list[Rule]:
     """The layers; queries, keys and values lie in one tensor."""
     theirs, ours = "blocks.{i}", "layer{i}"
     three = [f"{ours}/attention/{name}" for name in ("query", "key", "value")]
@@ -108,8 +115,7 @@ def layers(cfg: Any) -> list[Rule]:
             *[Rule(f"{theirs}.attn.qkv.bias", biases, "(n o) -> n o")] * cfg.qkv_bias,
             *dense(f"{theirs}.attn.proj", f"{ours}/attention/out"),
             *norm(f"{theirs}.norm2", f"{ours}/mlp_norm"),
-            *dense(f"{theirs}.mlp.fc1", f"{ours}/mlp/up"),
-            *dense(f"{theirs}.mlp.fc2", f"{ours}/mlp/down"),
+            *mlp,
         ],
         cfg.depth,
     )
