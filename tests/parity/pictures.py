@@ -22,13 +22,17 @@ timm = torchvision_standin.load()
 COUNTER = ".num_batches_tracked"
 
 
-def shake(model: Any, seed: int = 0, scale: float = 0.1) -> Any:
-    """Random numbers in the place of what starts at 0 and 1, statistics too. Sums over many
-    inputs ask for a smaller scale."""
+def shake(model: Any, seed: int = 0) -> Any:
+    """Random numbers in the place of what starts at 0 and 1, statistics too; kernels of a size
+    that lets no signal grow, or rounding would grow with it from layer to layer."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(scale * torch.randn_like(parameter))
+            noise = torch.randn_like(parameter)
+            if parameter.ndim in (2, 4):
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+            else:
+                parameter.add_(0.1 * noise)
         for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):
                 buffer.copy_(0.3 * torch.randn_like(buffer))

@@ -27,7 +27,7 @@ DINOV2 = encoders.Encoder(
             num_hidden_layers=5, hidden_act="relu", num_channels=4, image_size=4, mlp_ratio=1,
             use_mask_token=False,
         ),
-        "oblong": dict(image_size=[8, 20], patch_size=[4, 2], layer_norm_eps=0.5),
+        "oblong": dict(image_size=8, patch_size=[4, 2], layer_norm_eps=0.5),
         "wide": dict(use_swiglu_ffn=True, mlp_ratio=4, hidden_size=20, num_attention_heads=5),
     },
     heads={"Dinov2Model": {}, "Dinov2ForImageClassification": {"num_labels": 5}},

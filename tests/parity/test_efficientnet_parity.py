@@ -38,7 +38,8 @@ TRANSFORMERS = {
         strides=[2, 1, 2], depthwise_padding=[0, 2], pooling_type="max", hidden_act="relu",
         squeeze_expansion_ratio=0.4, num_channels=4, expand_ratios=[2, 1, 4], num_labels=9)),
     "other widths": ("EfficientNetModel", SMALL | dict(
-        width_coefficient=0.05, depth_divisor=1, hidden_dim=64, batch_norm_eps=1e-4)),
+        width_coefficient=0.05, depth_divisor=1, hidden_dim=64, batch_norm_eps=1e-4,
+        num_labels=2)),
     "second": ("EfficientNetForImageClassification", dict(
         width_coefficient=1.0, depth_coefficient=1.1, hidden_dim=1280, depthwise_padding=[16])),
 }  # fmt: skip
@@ -47,14 +48,14 @@ TRANSFORMERS = {
 def of_timm(name):
     architecture, arguments = TIMM[name]
     torch.manual_seed(0)
-    return shake(timm.create_model(architecture, **arguments), scale=0.05)
+    return shake(timm.create_model(architecture, **arguments))
 
 
 def of_transformers(name, **changes):
     kind, fields = TRANSFORMERS[name]
     torch.manual_seed(0)
     made = getattr(transformers, kind)
-    return shake(made(transformers.EfficientNetConfig(**fields | changes)), scale=0.5)
+    return shake(made(transformers.EfficientNetConfig(**fields | changes)))
 
 
 @pytest.mark.parametrize("name", quick(TIMM, 1))

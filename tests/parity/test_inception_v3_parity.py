@@ -39,7 +39,7 @@ def made(name, size=None):
     large that without the statistics that belong to them numbers would grow in every layer."""
     arguments, usual = CONFIGS[name]
     torch.manual_seed(0)
-    theirs = shake(timm.create_model("inception_v3", **arguments), scale=0.01)
+    theirs = shake(timm.create_model("inception_v3", **arguments))
     with torch.no_grad():
         for kernel in theirs.parameters():
             if kernel.ndim == 4:

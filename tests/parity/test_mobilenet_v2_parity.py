@@ -49,14 +49,14 @@ TRANSFORMERS = {
 def of_timm(name):
     architecture, arguments = TIMM[name]
     torch.manual_seed(0)
-    return shake(timm.create_model(architecture, **arguments), scale=0.02)
+    return shake(timm.create_model(architecture, **arguments))
 
 
 def of_transformers(name, **changes):
     kind, fields = TRANSFORMERS[name]
     torch.manual_seed(0)
     made = getattr(transformers, kind)
-    return shake(made(transformers.MobileNetV2Config(**fields | changes)), scale=0.3)
+    return shake(made(transformers.MobileNetV2Config(**fields | changes)))
 
 
 @pytest.mark.parametrize("name", quick(TIMM, 1))

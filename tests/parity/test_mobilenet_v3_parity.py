@@ -31,7 +31,7 @@ TIMM = {
 def of_timm(name):
     architecture, arguments = TIMM[name]
     torch.manual_seed(0)
-    return shake(timm.create_model(architecture, **arguments), scale=0.05)
+    return shake(timm.create_model(architecture, **arguments))
 
 
 @pytest.mark.parametrize("name", quick(TIMM, 1))

@@ -36,7 +36,7 @@ def made(name):
     """Their model, shaken, and images."""
     architecture, arguments, size = CONFIGS[name]
     torch.manual_seed(0)
-    theirs = shake(timm.create_model(architecture, **SMALL | arguments), scale=0.01)
+    theirs = shake(timm.create_model(architecture, **SMALL | arguments))
     return theirs, picture(arguments.get("in_chans", 3), *size, batch=2)
 
 
