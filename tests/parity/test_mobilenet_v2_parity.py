@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what the references warn of
 TIMM = {
     "narrow": ("mobilenetv2_035", dict(num_classes=5, in_chans=4)),
     "as TensorFlow": ("mobilenetv2_050", dict(num_classes=3, pad_type="same", bn_eps=1e-3)),
-    "both pools": ("mobilenetv2_075", dict(num_classes=1, global_pool="catavgmax", in_chans=1)),
+    "both pools": ("mobilenetv2_075", dict(num_classes=6, global_pool="catavgmax", in_chans=1)),
     "whole": ("mobilenetv2_100", dict(num_classes=2, drop_rate=0.2, drop_path_rate=0.1)),
     "wide map": ("mobilenetv2_140", dict(num_classes=0, global_pool="", act_layer="gelu")),
     "deep": ("mobilenetv2_110d", dict(num_classes=4, global_pool="max")),

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # what the references warn of
 TIMM = {
     "small": ("mobilenetv3_small_050", dict(num_classes=5, in_chans=4)),
     "large": ("mobilenetv3_large_100", dict(num_classes=3, drop_rate=0.2, bn_eps=1e-4)),
-    "both pools": ("mobilenetv3_small_100", dict(num_classes=1, global_pool="catavgmax",
+    "both pools": ("mobilenetv3_small_100", dict(num_classes=6, global_pool="catavgmax",
                                                  in_chans=1)),
     "the last map": ("mobilenetv3_large_075", dict(num_classes=0, global_pool="")),
     "as TensorFlow": ("tf_mobilenetv3_small_075", dict(num_classes=2, global_pool="max")),
@@ -49,7 +49,10 @@ def test_timm_float64(tmp_path, name):
 @pytest.mark.full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["small", "as TensorFlow"])
-def test_timm_training_step(tmp_path, name):
+def test_timm_training_step(monkeypatch, tmp_path, name):
+    # PyTorch's own gradient of it has a sixth in float32, 3e-8 off, in float64 too.
+    functional = torch.nn.functional
+    monkeypatch.setattr(functional, "hardsigmoid", lambda x, _=None: functional.relu6(x + 3) / 6)
     image = picture(TIMM[name][1].get("in_chans", 3), 70, 65)
     compare_training_step(tmp_path, of_timm(name), image.astype(np.float64))
 
