@@ -56,6 +56,7 @@ def params_of(run):
     return runs.open_run(run.workdir).variables["params"]
 
 
+@pytest.mark.slow
 def test_the_first_state_is_what_was_saved(tmp_path, folder, capfd):
     run = ids_run(tmp_path, folder, steps=1, optimizer=STILL, average=0.5)
     again(run)
@@ -283,6 +284,7 @@ def test_a_run_becomes_a_folder_of_the_reference(kind, tmp_path, capsys):
         convert(opened, Path(run.workdir))
 
 
+@pytest.mark.slow
 def test_the_command_line_alone_fine_tunes(tmp_path, capfd):
     text_run(tmp_path)
     arguments = [

@@ -56,6 +56,7 @@ def widened(
     return config | {"vocab_size": tokens, places: length}, wider
 
 
+@pytest.mark.slow
 def test_python_blocks_run(hub: Path, tmp_path: Path) -> None:
     blocks = re.findall(r"(?ms)^```python\n(.*?)^```", README)
     assert len(blocks) == 2

@@ -173,6 +173,7 @@ def test_other_prompts_and_weights_of_the_same_shape_compile_nothing(options):
     assert module._whole._cache_size() == compiled
 
 
+@pytest.mark.slow
 def test_a_recurrent_network_generates_too():
     config = rnn.Config(cell="lstm", vocab_size=7, embedding=6, hidden=(8,), length=16)
     model = config.build("text-generation")

@@ -114,7 +114,7 @@ TABLE = {
     ),
     "resnet": Row(
         resnet.Config("basic", (1, 2), (6, 9), stem_width=6, num_classes=3, in_chans=2,
-                      image_size=17),
+                      image_size=17, drop_path=0.1),
         (2, 3),
     ),
     "resnet bottlenecks": Row(

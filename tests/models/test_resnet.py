@@ -47,6 +47,18 @@ def test_a_pyramid_has_a_map_of_every_stage():
     assert [x.shape[1:3] for x in shapes] == [(17, 25), (5, 7), (3, 4)]
 
 
+def test_stochastic_depth_rises_to_its_rate():
+    """The first block stays; what the last one adds is left out."""
+    model, variables = made(dataclasses.replace(TINY, drop_path=1.0, frozen_norm=True))
+    found = model.apply(variables, image(), train=True, rngs={"dropout": KEY})
+    params = dict(variables["params"])
+    block = params["stage2_block0"]
+    silent = jax.tree.map(jnp.zeros_like, block["conv2"])
+    params["stage2_block0"] = block | {"conv2": silent}
+    np.testing.assert_allclose(found, model.apply(variables | {"params": params}, image()), 1e-5)
+    assert np.abs(found - model.apply(variables, image())).max() > 1e-3
+
+
 def test_a_model_without_classes_gives_features():
     model = zoo.create_model("resnet18", num_classes=0)
     assert model.task == "feature-extraction"

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 
 from zoo.config import Optimizer, Schedule
 from zoo.errors import InputError

@@ -84,6 +84,7 @@ def test_part_of_a_run(finished):
     assert found.identical and found.steps == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_and_moved(tmp_path):
     """Begun on one device, resumed on two under pmap, then on one: replayed on the same."""
     run = features_run(tmp_path)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from quick_compile import compiled_quickly  # noqa: F401 (a fixture of every test here)
 from tiny_runs import arrays_of, assert_same_bits, bench, features_run, images_run
 
 from zoo.config import Optimizer

@@ -29,6 +29,7 @@ from zoo.nn.dense import Dense
 from zoo.nn.dropout import Dropout
 from zoo.nn.patches import check_channels
 from zoo.nn.pool import check_pool, global_pool, max_pool
+from zoo.nn.stochastic_depth import StochasticDepth, rising_rate
 
 TASKS = ("image-classification", "feature-extraction", "feature-pyramid")
 BLOCKS = ("basic", "bottleneck")
@@ -61,6 +62,8 @@ class Config:
     """How the last map becomes a vector: avg, max, avgmax, catavgmax, or "" for the map itself."""
     dropout: float = 0.0
     """Rate before the classifier."""
+    drop_path: float = 0.0
+    """Rate at which an example skips the last block; it rises evenly from 0 in the first."""
     frozen_norm: bool = False
     """Whether batch norm takes its running statistics in training too, and leaves them."""
     folded: bool = False
@@ -137,13 +140,16 @@ class ResNet(nn.Module):
 
         stem = conv_norm(cfg, dtypes)(cfg.stem_width, 7, 2, padding=3, name="stem")
         x = activation(cfg.activation)(stem(x, train))
-        maps = [x]
+        maps, number = [x], 0
         x = max_pool(x, 3, 2, padding=1)
         for stage, (depth, width) in enumerate(zip(cfg.depths, cfg.widths, strict=True), 1):
             halves = stage > 1 or cfg.stride_in_first_stage
             for i in range(depth):
                 stride = 2 if halves and i == 0 else 1
-                x = Block(cfg, width, stride, name=f"stage{stage}_block{i}", **dtypes)(x, train)
+                rate = rising_rate(cfg.drop_path, number, sum(cfg.depths))
+                block = Block(cfg, width, stride, rate, name=f"stage{stage}_block{i}", **dtypes)
+                x = block(x, train)
+                number += 1
             maps.append(x)
         if self.task == "feature-pyramid":
             return tuple(maps)
@@ -161,6 +167,7 @@ class Block(nn.Module):
     cfg: Config
     width: int
     stride: int
+    drop_path: float
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
 
@@ -180,7 +187,7 @@ class Block(nn.Module):
             x = act(conv(inner, 1, first, name="conv1")(x, train))
             middle = conv(inner, 3, second, padding=1, groups=cfg.groups, name="conv2")
             x = conv(self.width, 1, name="conv3")(act(middle(x, train)), train)
-        return act(x + shortcut)
+        return act(StochasticDepth(self.drop_path, name="depth")(x, train) + shortcut)
 
 
 def conv_norm(cfg: Config, dtypes: dict[str, Any]) -> partial[ConvNorm]:
