@@ -34,6 +34,7 @@ def models() -> list[str]:
     """Names of all models that can be compared: of timm's and transformers' files, and PyTorch's
     layers."""
     layers = [f"torch/rnn {case}" for case in torch_layout.RNN_CASES]
+    layers += [f"torch/{family} {case}" for family, of in torch_layout.PLAIN.items() for case in of]
     return [*golden_models.MODELS, *golden_images.MODELS, *layers, "torch/transformer"]
 
 
@@ -79,6 +80,10 @@ def _layers(name: str) -> tuple[str, dict[str, float]]:
     family, _, case = name.partition(" ")
     found = {}
     for dtype in DTYPES:
+        if family in torch_layout.PLAIN:
+            model, variables, x, wanted = torch_layout.plain(family, case, dtype)
+            found[dtype] = _error(wanted, jax.jit(model.apply)(variables, np.float32(x)), None)
+            continue
         if family == "rnn":
             arrays = torch_layout.load("rnn")[case]
             model = torch_layout.rnn_config(case).build("token-classification", dtype)

@@ -1,4 +1,5 @@
-"""PyTorch's names and layouts of recurrent networks and Transformers as ours, for the comparisons.
+"""PyTorch's names and layouts of recurrent networks and Transformers as ours, for the comparisons;
+networks of plain layers that are kept in our names.
 
 The goldens in ``tests/golden/*_torch.npz`` hold what PyTorch computed, under its own names;
 ``tests/parity`` computes it again.
@@ -11,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
-from zoo.models import rnn, transformer
+from zoo.models import cnn, mlp, rnn, transformer
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 """Compiles in half the time; what is compared runs once."""
@@ -29,6 +31,25 @@ TRANSFORMER = transformer.Config(
     vocab_size=11, width=8, depth=2, num_heads=2, hidden=12, dropout=0.0, max_length=9
 )
 
+PLAIN = {
+    "cnn": {
+        "strides": cnn.Config(
+            ("conv 5 5 padding=2", "tanh", "avg_pool 2", "conv 6 3 stride=2", "gelu", "dense 9",
+             "relu"), 7, 13, 2,
+        ),
+        "batch norm": cnn.Config(
+            ("conv 6 3 padding=1", "batch_norm", "relu", "max_pool 3 stride=2 padding=1",
+             "conv 8 1", "silu", "adaptive_avg_pool 2", "dense 8", "relu", "dropout 0"), 4, 11, 3,
+        ),
+    },
+    "mlp": {
+        "plain": mlp.Config(input_shape=(7,), widths=(12, 5), num_classes=3),
+        "image": mlp.Config(input_shape=(3, 4, 2), widths=(9,), activation="gelu"),
+        "linear": mlp.Config(input_shape=(6,), widths=(), num_classes=1),
+    },
+}  # fmt: skip
+"""Convolutional networks and perceptrons whose outputs PyTorch computed in float64."""
+
 
 def load(name: str) -> dict[str, dict[str, np.ndarray]]:
     """The arrays of a golden file by case (the first part of their name)."""
@@ -38,6 +59,18 @@ def load(name: str) -> dict[str, dict[str, np.ndarray]]:
             case, _, rest = key.partition("/")
             cases.setdefault(case, {})[rest] = file[key]
     return cases
+
+
+def plain(family: str, case: str, dtype: str) -> tuple[Any, Any, np.ndarray, np.ndarray]:
+    """A network of `PLAIN` with its variables, the input and PyTorch's output."""
+    arrays = load(family)[case]
+    variables = {
+        tuple(name.split("/")): jnp.asarray(array, "float32")
+        for name, array in arrays.items()
+        if name not in ("x", "output")
+    }
+    model = PLAIN[family][case].build(dtype=dtype)
+    return model, unflatten_dict(variables), arrays["x"], arrays["output"]
 
 
 def rnn_config(case: str) -> rnn.Config:

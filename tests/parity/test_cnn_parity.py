@@ -1,4 +1,7 @@
-"""Plain convolutional networks against PyTorch in float64, forward and backward to 1e-10."""
+"""Plain convolutional networks against PyTorch in float64, forward and backward to 1e-10.
+
+`python tests/parity/test_cnn_parity.py` writes tests/golden/cnn_torch.npz anew.
+"""
 
 import contextlib
 import functools
@@ -8,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+import torch_layout as layout
+from flax.traverse_util import flatten_dict
 from torch import nn as tnn
 
 from zoo.models import cnn
@@ -33,6 +38,23 @@ NETWORKS = {
 def float64():
     with jax.enable_x64(True):
         yield
+
+
+def freeze():
+    """Arrays by name: inputs, outputs, and our variables."""
+    torch.manual_seed(0)
+    arrays = {}
+    for case, config in layout.PLAIN["cnn"].items():
+        size, channels = config.image_size, config.channels
+        network, x = reference(config), torch.randn(3, channels, size, size).double()
+        network(x)  # makes the lazy layers and moves the running statistics once
+        output = network.eval()(x).detach().numpy()
+        params = ours(network, config, lambda p: p.clone())
+        variables = {"params": params, "batch_stats": statistics(network)}
+        found = {"x": x.permute(0, 2, 3, 1).numpy(), "output": output}
+        found |= flatten_dict(variables, sep="/")
+        arrays |= {f"{case}/{name}": np.asarray(array) for name, array in found.items()}
+    return arrays
 
 
 def slim(text: str) -> str:
@@ -95,6 +117,18 @@ def ours(network: tnn.Sequential, config: cnn.Config, values) -> dict:
     return jax.tree.map(jnp.asarray, tree)
 
 
+def statistics(network: tnn.Sequential) -> dict:
+    """Its running statistics as ours."""
+    norms = [m for m in network if isinstance(m, tnn.BatchNorm2d)]
+    return {
+        f"norm{i}": {
+            "mean": jnp.asarray(m.running_mean.numpy().copy()),
+            "var": jnp.asarray(m.running_var.numpy().copy()),
+        }
+        for i, m in enumerate(norms, 1)
+    }
+
+
 def names(network: tnn.Sequential) -> dict[tnn.Module, str]:
     """Our names of its parametrised layers."""
     count = dict.fromkeys(("conv", "norm", "dense"), 0)
@@ -133,14 +167,7 @@ def test_outputs_gradients_and_running_statistics(name, train, names_divergence)
     network(theirs_in)  # makes the lazy layers and moves the running statistics once
     network.train(train)
 
-    norms = [m for m in network if isinstance(m, tnn.BatchNorm2d)]
-    stats = {
-        f"norm{i}": {
-            "mean": jnp.asarray(m.running_mean.numpy().copy()),
-            "var": jnp.asarray(m.running_var.numpy().copy()),
-        }
-        for i, m in enumerate(norms, 1)
-    }
+    stats = statistics(network)
     params = ours(network, config, lambda p: p.clone())
     model = config.build(dtype=jnp.float64, param_dtype=jnp.float64)
     weights = np.random.default_rng(1).normal(size=(3, 7))
@@ -170,6 +197,15 @@ def test_outputs_gradients_and_running_statistics(name, train, names_divergence)
         close(outputs, expected.detach().numpy())
     close(dimage, theirs_in.grad.numpy().transpose(0, 2, 3, 1))
     jax.tree.map(close, dparams, ours(network, config, lambda p: p.grad))
-    for i, m in enumerate(norms, 1):
-        close(updates[f"norm{i}"]["mean"], m.running_mean.numpy())
-        close(updates[f"norm{i}"]["var"], m.running_var.numpy())
+    jax.tree.map(close, updates, statistics(network))
+
+
+def test_what_is_frozen_is_computed_again():
+    found = freeze()
+    for name, array in np.load(layout.GOLDEN / "cnn_torch.npz").items():
+        np.testing.assert_allclose(found[name], array, 1e-10, 1e-10, err_msg=name)
+
+
+if __name__ == "__main__":
+    with jax.enable_x64(True):
+        np.savez_compressed(layout.GOLDEN / "cnn_torch.npz", **freeze())
