@@ -78,7 +78,7 @@ def test_every_table_fills_every_parameter(family, architecture):
         ("model_args", {"avg_down": True}, "avg_down True"),
         ("model_args", {"output_stride": 8}, "output_stride 8 is not implemented, only 32"),
         ("model_args", {"aa_layer": "blurpool"}, "aa_layer 'blurpool' is not implemented"),
-        ("model_args", {"drop_path_rate": 0.1}, "drop_path_rate 0.1"),
+        ("model_args", {"drop_block_rate": 0.1}, "drop_block_rate 0.1"),
         ("model_args", {"act_layer": "mish"}, "mish"),
         ("model_args", {"norm_layer": "groupnorm"}, "norm_layer"),
         ("model_args", {"layers": 3}, "depths is of type"),
