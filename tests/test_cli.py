@@ -575,6 +575,7 @@ config = Run(model=Mine(), task=Halved(), data=Same("tiny.npz"), steps=4, batch_
 '''
 
 
+@pytest.mark.slow
 def test_the_users_own_classes(zoo):
     Path("own.py").write_text(OWN)
     code, out, err = zoo("train", "--config", "own.py")

@@ -100,6 +100,7 @@ def test_beams_draws_and_drafts(call, place):
     assert call("lm", *PROMPTS, "--max-new-tokens", 8, "--draft", "small") == plain
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_the_same_text_as_it_comes(call, monkeypatch):
     plain = call("lm", PROMPTS[0], "--max-new-tokens", 8)
     assert call("lm", PROMPTS[0], "--max-new-tokens", 8, "--stream") == plain

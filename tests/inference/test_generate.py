@@ -116,6 +116,7 @@ def test_draws_follow_their_key():
     assert (beams != new(key=jax.random.key(4), num_beams=4, **options)).any()
 
 
+@pytest.mark.slow
 def test_draws_have_the_filtered_distribution():
     draws, options = 4000, {"temperature": 1.7, "top_k": 12, "top_p": 0.8, "min_p": 0.3}
     got = run(IDS[:1], None, max_new_tokens=1, do_sample=True, num_return_sequences=draws, key=KEY,
@@ -133,6 +134,7 @@ def test_draws_have_the_filtered_distribution():
     assert (np.abs(found - draws * p) < 5 * np.sqrt(draws * p * (1 - p))).all()
 
 
+@pytest.mark.slow
 def test_log_probabilities_are_those_of_a_full_forward_pass():
     for options in ({}, {"num_beams": 3, "num_return_sequences": 2, "length_penalty": 0.7}):
         got = run(eos_token_id=EOS, pad_token_id=PAD, return_log_probs=True, **options)
@@ -191,6 +193,7 @@ def test_a_recurrent_network_generates_too():
     assert beams.shape == (3, 4)
 
 
+@pytest.mark.slow
 def test_half_precision_chooses_by_float32_scores():
     half = MODEL.clone(dtype=jnp.bfloat16)
     got = zoo.generate(half, VARIABLES, IDS, MASK, max_new_tokens=3, return_log_probs=True)

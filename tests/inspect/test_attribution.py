@@ -55,6 +55,7 @@ def _difference(model, variables, inputs, target=None, at=None):
     return score(x, variables, inputs) - score(jnp.zeros_like(x), variables, inputs)
 
 
+@pytest.mark.slow
 def test_the_input_gradient_is_that_of_the_chosen_score(convolutions):
     model, variables, image = convolutions
     logits = model.apply(variables, image)

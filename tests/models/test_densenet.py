@@ -69,6 +69,7 @@ def test_images_that_do_not_fit():
     jax.eval_shape(model.init, KEY, image(5, 5))
 
 
+@pytest.mark.slow
 def test_norms_behind_convolutions_are_folded_and_the_others_stay():
     model = TINY.build()
     variables = zoo.init(model, KEY)

@@ -83,6 +83,7 @@ def test_images_of_other_channels_are_refused(cfg):
         jax.eval_shape(cfg.build().init, KEY, image(channels=4))
 
 
+@pytest.mark.slow
 def test_folded_and_frozen_norms():
     cfg = dataclasses.replace(EFFICIENT, epsilon=1e-3, padding="same")
     model = cfg.build()

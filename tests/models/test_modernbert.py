@@ -85,6 +85,7 @@ def test_dropout_needs_training_and_a_key(name):
     np.testing.assert_array_equal(model.apply(variables, IDS), model.apply(variables, IDS))
 
 
+@pytest.mark.slow
 def test_a_norm_without_bias_is_one_whose_bias_is_zero():
     run, variables = made(norm_bias=True, epsilon=0.1)
 

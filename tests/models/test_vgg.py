@@ -44,6 +44,7 @@ def test_too_small_images():
         jax.eval_shape(TINY.build().init, KEY, image(12, 3))
 
 
+@pytest.mark.slow
 def test_folded_norms_give_the_same_outputs():
     model = TINY.build()
     variables = zoo.init(model, KEY)

@@ -53,6 +53,7 @@ def test_it_costs_little_accuracy_and_a_quarter_of_the_kernels():
     assert surgery.output_change(wide, (small, saved), IDS) < 1e-5
 
 
+@pytest.mark.slow
 def test_chosen_layers_alone_and_what_fits_none():
     model, variables = plain()
     _, saved = surgery.quantize(model, variables, ("*", "!*attention"))

@@ -102,6 +102,7 @@ def test_a_run_that_was_stopped_and_moved(tmp_path):
     assert found.identical and found.steps == [10, 11, 12]
 
 
+@pytest.mark.slow
 def test_a_run_whose_state_is_cut_up(tmp_path, finished):
     """Parameters in shards have the sums of whole ones."""
     run = features_run(tmp_path, steps=2, devices=2, mesh=MeshShape(data=1, fsdp=2))
@@ -244,6 +245,7 @@ def test_two_runs_are_compared(tmp_path):
     assert found.causes[0] == "devices.used: 1 -> 2"
 
 
+@pytest.mark.slow
 def test_a_changed_flag_is_found(finished, monkeypatch):
     with jax.threefry_partitionable(False):
         found = replayed(finished)
