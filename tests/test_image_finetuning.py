@@ -166,9 +166,10 @@ def test_the_config_has_the_last_word(tmp_path, capfd):
     own = ImageFolder(str(tmp_path / "pictures"), image_size=20, channels=1, processor="none")
     again(dataclasses.replace(second, data=own, workdir=str(tmp_path / "own")))
     assert runs.open_run(tmp_path / "own").info.statistics
+    write_network(tmp_path / "dense", "timm/densenet121")
     for name, model in (
         ("net", Pretrained(frozen_norm=True)),
-        ("resnet", Pretrained(drop_path=0.1)),
+        ("dense", Pretrained(drop_path=0.1)),
     ):
         strange = picture_run(tmp_path, model=model, workdir=str(tmp_path / "x"))
         with pytest.raises(InputError, match="frozen_norm" if name == "net" else "drop_path"):

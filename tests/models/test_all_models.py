@@ -494,7 +494,8 @@ ONE_EACH = [
 """Of a file whose heads are compared with a reference too, the first row alone: for these, several
 programs are compiled."""
 ALONE = [name for name in ONE_EACH if registry.family(TABLE[name].config) not in loading.families()]
-"""Of files that transformers has none for: gradients of the others are compared with its own."""
+"""Of files that transformers has none for: gradients of the others are compared with its own, and
+cards state their error in bfloat16."""
 SIZES = [
     pytest.param(name, marks=[pytest.mark.slow] * (number > 0), id=name)
     for module in registry.families().values()
@@ -669,8 +670,13 @@ def test_every_parameter_has_a_finite_gradient_that_is_not_zero(row):
         assert (np.abs(gradient).max() < rounding) == zero, name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("row", ONE_EACH)
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=pytest.mark.slow if row in ALONE else pytest.mark.full)
+        for row in ONE_EACH
+    ],
+)
 def test_bfloat16_is_near_float32_and_keeps_float32_parameters(row):
     model, variables, inputs = made(row)
     inputs = jax.tree.map(jnp.asarray, inputs)
