@@ -101,6 +101,7 @@ def test_a_window_sees_nothing_of_another():
         ({"activation": "mish"}, "mish"),
         ({"global_pool": ""}, "needs global_pool"),
         ({"image_size": 3}, "an image of 3x3 has no patch of 4x4"),
+        ({"image_size": 10**6}, "makes 250000x250000 tokens, and the masks of their shifted"),
     ],
 )
 def test_what_cannot_be_built(changes, told):
@@ -159,7 +160,7 @@ def test_arguments_of_timm():
         ({"proj_drop_rate": 0.1}, "proj_drop_rate 0.1"),
         ({"head_dim": 16}, "head_dim 16"),
         ({"mlp_ratio": [4, 4, 4, 4]}, "mlp_ratio is of type float"),
-        ({"window_size": "large"}, "window_size is of type"),
+        ({"window_size": "large"}, "argument window_size is 'large'; it must be"),
         ({"norm_layer": "rmsnorm"}, "norm_layer 'rmsnorm'"),
     ):
         with pytest.raises(InputError, match=told):

@@ -26,6 +26,8 @@ from zoo.nn.vision import FeedForward, check_classes, dense
 from zoo.nn.windows import WindowAttention, join, merge_patches, padded, split, strangers
 
 TASKS = ("image-classification", "feature-extraction", "feature-pyramid")
+MOST = 2**30
+"""Bytes of the masks of shifted windows in the first stage."""
 Pair = tuple[int, int]
 
 
@@ -90,7 +92,7 @@ class Config:
         task = check_task("feature-extraction" if not (task or self.num_classes) else task, TASKS)
         check_classes(task, self.num_classes)
         activation(self.activation)
-        grid(self.image_size, self.patch_size)
+        h, w = grid(self.image_size, self.patch_size)
         if len(self.depths) != len(self.num_heads) or not self.depths:
             raise InputError(
                 f"depths {self.depths} and num_heads {self.num_heads} differ in length"
@@ -105,6 +107,11 @@ class Config:
                 )
         if min(n for window in self.windows for n in window) < 1:
             raise InputError(f"windows must be at least 1x1, not {self.window_size}")
+        if (masks := h * w * min(h * w, max(p * q for p, q in self.windows))) > MOST:
+            raise InputError(
+                f"image_size {self.image_size} makes {h}x{w} tokens, and the masks of their "
+                f"shifted windows {masks / 2**30:.1f} GiB"
+            )
         if int(self.width * self.mlp_ratio) < 1 or self.epsilon <= 0:
             raise InputError("mlp_ratio must leave a feature, and epsilon be above 0")
         if self.global_pool not in POOLS:

@@ -4,6 +4,7 @@ from typing import Any
 
 from zoo.models.swin import DEEP, TINY, Config, paper
 from zoo.nn.patches import pair
+from zoo.weights import configs
 from zoo.weights.mapping import Rule, dense, first_conv, norm
 from zoo.weights.positions import RelativePositions
 from zoo.weights.timm import Arg
@@ -30,7 +31,9 @@ ARCHITECTURES = {
 
 def _read_windows(value: Any, cfg: Config) -> Any:
     """One number, height and width, or one of these for each stage."""
-    if not isinstance(value, tuple) or (len(value) == 2 and all(type(n) is int for n in value)):
+    if not isinstance(value, tuple):
+        return configs.read_size("timm's argument window_size", value)
+    if len(value) == 2 and all(type(n) is int for n in value):
         return read_size(value, cfg)
     return tuple(tuple(window) if isinstance(window, list) else pair(window) for window in value)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from zoo.errors import InputError
 from zoo.models.vit import Config
+from zoo.weights import configs
 from zoo.weights.mapping import Rule, dense, first_conv, norm, repeat
 from zoo.weights.positions import positions
 from zoo.weights.timm import Arg
@@ -33,8 +34,13 @@ ARCHITECTURES = {
 
 
 def read_size(value: Any, cfg: Any) -> Any:
-    """A size of timm: one number, or height and width."""
-    return value[0] if isinstance(value, tuple) and len({*value}) == 1 else value
+    """A size of timm: one number, or height and width.
+
+    Raises:
+        InputError: it is neither, or no size of a picture.
+    """
+    value = [*value] if isinstance(value, tuple) else value
+    return configs.read_size("a size of timm's arguments", value)
 
 
 def hidden_of(value: Any, width: int, usual: float) -> int:
