@@ -26,6 +26,7 @@ from zoo.nn.conv import Conv
 from zoo.nn.dense import Dense
 from zoo.nn.dropout import Dropout
 from zoo.nn.norm import BatchNorm
+from zoo.nn.patches import check_channels
 from zoo.nn.pool import adaptive_avg_pool, avg_pool, max_pool, output_size
 
 TASKS = ("image-classification", "regression")
@@ -98,8 +99,7 @@ class CNN(nn.Module):
     ) -> Float[Array, "B C"]:
         cfg = self.cfg
         x = jnp.asarray(image, self.dtype)
-        if x.shape[-1] != cfg.channels:
-            raise InputError(f"images have {x.shape[-1]} channels, the model {cfg.channels}")
+        check_channels(x, cfg.channels)
         check_size(cfg.layers, *x.shape[1:3])
 
         # He's initialisation keeps the variance through ReLUs: without it VGG-16 does not train.
